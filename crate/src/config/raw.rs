@@ -1,0 +1,91 @@
+//! The configuration as a person writes it: every key optional, unknown keys refused.
+
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+/// `run.yaml`. Absent keys take the defaults of [`super::Config`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(optional_fields)]
+pub struct RawConfig {
+    /// `text-classification` (default) or `text-generation`.
+    pub task: Option<String>,
+    /// `auto` (default), `cpu` or `gpu`.
+    pub device: Option<String>,
+    pub model: ModelSection,
+    pub data: DataSection,
+    pub training: TrainingSection,
+    pub lora: LoraSection,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(optional_fields)]
+pub struct ModelSection {
+    /// `llama`.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// A Hugging Face folder, or `starter`.
+    pub name_or_path: Option<String>,
+    /// Number of classes; found in the data when absent; 1 means regression.
+    pub num_labels: Option<usize>,
+    /// Longer texts are cut to this many tokens.
+    pub max_seq_length: Option<usize>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(optional_fields)]
+pub struct DataSection {
+    pub train_file: Option<String>,
+    /// Held-out rows of their own; otherwise `validation_split` of the training file is held out.
+    pub validation_file: Option<String>,
+    pub validation_split: Option<f64>,
+    pub text_column: Option<String>,
+    pub label_column: Option<String>,
+    /// Use at most this many rows, drawn with the seed.
+    pub max_train_samples: Option<usize>,
+    pub max_eval_samples: Option<usize>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(optional_fields)]
+pub struct TrainingSection {
+    /// `lora` (default) or `full`.
+    pub method: Option<String>,
+    /// Rows a micro-batch.
+    pub batch_size: Option<usize>,
+    pub gradient_accumulation_steps: Option<usize>,
+    pub learning_rate: Option<f64>,
+    pub num_epochs: Option<f64>,
+    /// Overrides `num_epochs`.
+    #[ts(type = "number")]
+    pub max_steps: Option<u64>,
+    pub weight_decay: Option<f64>,
+    pub adam_beta1: Option<f64>,
+    pub adam_beta2: Option<f64>,
+    pub adam_epsilon: Option<f64>,
+    /// `linear` (default), `cosine` or `constant`.
+    pub lr_scheduler_type: Option<String>,
+    pub warmup_ratio: Option<f64>,
+    #[ts(type = "number")]
+    pub warmup_steps: Option<u64>,
+    /// 0 turns clipping off.
+    pub max_grad_norm: Option<f64>,
+    #[ts(type = "number")]
+    pub logging_steps: Option<u64>,
+    #[ts(type = "number")]
+    pub seed: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(optional_fields)]
+pub struct LoraSection {
+    pub r: Option<usize>,
+    pub lora_alpha: Option<f64>,
+    pub lora_dropout: Option<f64>,
+    /// Hugging Face's module names (`q_proj` …); all linear layers when absent.
+    pub target_modules: Option<Vec<String>>,
+}

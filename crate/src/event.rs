@@ -1,0 +1,339 @@
+//! [`Command`] and [`Event`]: the only types that cross between the engine and a shell.
+//!
+//! Both travel as JSON (`{"type": "...", ...}`); the page's TypeScript declarations are generated from them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use crate::config::RawConfig;
+
+/// What a shell asks of the engine. Files travel beside the command as handles, never inside it.
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// Report what this machine can do: answered by [`Event::Environment`].
+    Inspect,
+    /// Open a Hugging Face folder handed over beside the command (`config.json`, `model.safetensors`,
+    /// `tokenizer.json`): answered by [`Event::ModelOpened`]. Weights are read when a run starts.
+    OpenModel {
+        /// What to call it: a folder's name, or `starter`.
+        name: String,
+    },
+    /// Open one table of examples handed over beside the command: answered by [`Event::DataOpened`].
+    OpenData,
+    /// Check a configuration against the opened model and data: answered by [`Event::Plan`].
+    Check { config: Box<RawConfig> },
+    /// Start a run: evaluation, training, evaluation. [`Event::State`] tells how far it is.
+    Start { config: Box<RawConfig> },
+    /// Load an adapter handed over beside the command (a PEFT folder's files, or a zip of them) onto the opened model,
+    /// ready for [`Command::Predict`].
+    OpenAdapter {
+        #[serde(default)]
+        config: Box<RawConfig>,
+    },
+    /// Measure the current model on the opened data: answered by [`Event::Evaluation`].
+    Evaluate,
+    /// Take effect between two steps.
+    Pause,
+    Resume,
+    /// End the run after the current step; what was trained so far can be used.
+    Stop,
+    /// Classify texts with the current model: answered by one [`Event::Prediction`] a text.
+    Predict { texts: Vec<String> },
+    /// Hand out what was trained: answered by [`Event::Exported`], whose bytes travel beside the event.
+    Export { format: ExportFormat },
+}
+
+/// The formats a trained model leaves in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportFormat {
+    /// Separate files: `adapter_config.json`, `adapter_model.safetensors`, … (PEFT), or `model.safetensors`, … after full fine-tuning.
+    Folder,
+    /// The same files in one zip.
+    Zip,
+}
+
+/// An event and the run it belongs to (empty outside a run).
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct Envelope {
+    pub run: String,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What the engine tells a shell.
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    Environment(Environment),
+    ModelOpened(ModelSummary),
+    DataOpened(DataSummary),
+    Plan(Plan),
+    /// The session's state changed.
+    State {
+        state: State,
+    },
+    /// Work that is neither a training step nor an evaluation result: loading, tokenizing, warming up, evaluating.
+    Progress {
+        phase: Phase,
+        #[ts(type = "number")]
+        done: u64,
+        /// 0 when it is not known.
+        #[ts(type = "number")]
+        total: u64,
+    },
+    /// One optimizer step that was due for logging.
+    Step(Step),
+    Evaluation(Evaluation),
+    Prediction(Prediction),
+    /// Bytes follow beside the event: one entry a file.
+    Exported {
+        format: ExportFormat,
+        files: Vec<FileInfo>,
+    },
+    /// Something went otherwise than asked, and work goes on.
+    Warning {
+        message: String,
+    },
+    /// A run ended well.
+    Finished(Summary),
+    /// A command or a run ended badly. The engine can still be used.
+    Failed(Failure),
+}
+
+/// Where a session stands; see ARCHITECTURE.md for the transitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Idle,
+    Preparing,
+    Training,
+    Paused,
+    Evaluating,
+    Succeeded,
+    Failed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Parameters read and handed to the device.
+    LoadingWeights,
+    /// Rows turned into tokens.
+    Tokenizing,
+    /// First step on a GPU: kernels are compiled.
+    WarmingUp,
+    Evaluating,
+}
+
+/// What this machine can do.
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct Environment {
+    pub version: String,
+    /// `native` or `browser`.
+    pub platform: String,
+    pub devices: Vec<DeviceInfo>,
+    /// The id that `device: auto` takes.
+    pub chosen: String,
+    /// Why it takes that one, in a sentence.
+    pub reason: String,
+    /// Bytes that storage still offers (the tab's quota), where known.
+    #[ts(type = "number | null")]
+    pub storage_free: Option<u64>,
+    /// What is missing or limited here and what to do about it.
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct DeviceInfo {
+    /// `cpu` or `gpu`, as in `device:`.
+    pub id: String,
+    pub name: String,
+    /// `WebGPU`, `Vulkan`, `Metal`, `CPU` …
+    pub api: String,
+    /// A GPU imitated on the CPU.
+    pub software: bool,
+    pub features: Vec<String>,
+    /// Limits by WebGPU's names, in bytes where they are sizes.
+    #[ts(type = "Record<string, number>")]
+    pub limits: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct ModelSummary {
+    pub name: String,
+    pub architecture: String,
+    #[ts(type = "number")]
+    pub parameters: u64,
+    pub hidden_size: usize,
+    pub layers: usize,
+    pub vocab_size: usize,
+    pub max_position_embeddings: usize,
+    /// As stored: `F32`, `F16`, `BF16`.
+    pub dtype: String,
+    #[ts(type = "number")]
+    pub file_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct DataSummary {
+    pub name: String,
+    /// `csv`, `tsv`, `jsonl`, `json` or `txt`.
+    pub format: String,
+    pub encoding: String,
+    pub columns: Vec<Column>,
+    #[ts(type = "number")]
+    pub rows: u64,
+    /// The first rows as text, in the columns' order.
+    pub preview: Vec<Vec<String>>,
+    /// The columns that look like the text and the label.
+    pub text_column: Option<String>,
+    pub label_column: Option<String>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct Column {
+    pub name: String,
+    /// Distinct values with their counts, most frequent first, where there are few enough to be labels.
+    #[ts(type = "Array<[string, number]>")]
+    pub values: Vec<(String, u64)>,
+}
+
+/// What a run will do, before it starts.
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct Plan {
+    pub device: String,
+    pub labels: Vec<String>,
+    #[ts(type = "number")]
+    pub train_rows: u64,
+    #[ts(type = "number")]
+    pub validation_rows: u64,
+    /// Rows that cannot be used, with the first few named in `warnings`.
+    #[ts(type = "number")]
+    pub skipped_rows: u64,
+    #[ts(type = "number")]
+    pub total_steps: u64,
+    #[ts(type = "number")]
+    pub trainable_parameters: u64,
+    #[ts(type = "number")]
+    pub total_parameters: u64,
+    /// Bytes on the device: weights, adapters and optimizer, activations.
+    #[ts(type = "number")]
+    pub weight_bytes: u64,
+    #[ts(type = "number")]
+    pub training_bytes: u64,
+    #[ts(type = "number")]
+    pub activation_bytes: u64,
+    /// The whole configuration with every default filled in, as YAML.
+    pub config_yaml: String,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct Step {
+    #[ts(type = "number")]
+    pub step: u64,
+    #[ts(type = "number")]
+    pub total_steps: u64,
+    /// Epochs done, as a fraction.
+    pub epoch: f64,
+    pub loss: f64,
+    /// Share of right answers in this step's rows (of right next tokens in text generation).
+    pub accuracy: f64,
+    pub grad_norm: f64,
+    pub learning_rate: f64,
+    pub tokens_per_second: f64,
+    pub seconds: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    Before,
+    During,
+    After,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct Evaluation {
+    pub when: When,
+    #[ts(type = "number")]
+    pub step: u64,
+    #[ts(type = "number")]
+    pub rows: u64,
+    pub metrics: Metrics,
+    /// `confusion[actual][predicted]`, rows in the labels' order; empty outside classification.
+    #[ts(type = "number[][]")]
+    pub confusion: Vec<Vec<u64>>,
+    pub labels: Vec<String>,
+    /// A few held-out rows with the model's answer.
+    pub samples: Vec<Sample>,
+}
+
+/// Numbers by the field's names; what does not apply to the task is absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
+pub struct Metrics {
+    pub loss: f64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub macro_f1: Option<f64>,
+    /// Share of the most frequent class: what always answering it would score.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub majority: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub perplexity: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mse: Option<f64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct Sample {
+    pub text: String,
+    pub expected: String,
+    pub predicted: String,
+    pub confidence: f64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct Prediction {
+    /// Position in the command's list.
+    #[ts(type = "number")]
+    pub index: u64,
+    pub label: String,
+    /// Probability a label, in the labels' order (the raw value where there is one output).
+    #[ts(type = "Array<[string, number]>")]
+    pub scores: Vec<(String, f64)>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct FileInfo {
+    pub name: String,
+    #[ts(type = "number")]
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct Summary {
+    /// False when a person stopped it early.
+    pub completed: bool,
+    #[ts(type = "number")]
+    pub steps: u64,
+    pub seconds: f64,
+    pub before: Option<Metrics>,
+    pub after: Option<Metrics>,
+    #[ts(type = "number")]
+    pub rows: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct Failure {
+    /// What went wrong, naming file, row or key.
+    pub message: String,
+    /// What the person can change.
+    pub advice: String,
+}
