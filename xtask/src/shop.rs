@@ -165,15 +165,22 @@ pub fn as_root(program: &str) -> Result<Command> {
 /// Debian's packages, installed without questions.
 pub fn apt_install(packages: &[&str]) -> Result<()> {
     println!("setup: apt-get install {}", packages.join(" "));
-    // Lists may be old or absent on a new machine; install reports what is still missing.
-    let quiet = ["-qq", "-o", "Dpkg::Use-Pty=0"];
-    passes(as_root("apt-get")?.args(quiet).arg("update"))?;
-    must(
-        as_root("apt-get")?
-            .args(quiet)
-            .args(["install", "-y", "--no-install-recommends"])
-            .args(packages),
-    )
+    let apt = |what: &[&str]| -> Result<Command> {
+        // sudo passes no variables on, env sets them behind it.
+        let mut command = as_root("env")?;
+        command.args([
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "-qq",
+            "-o",
+            "Dpkg::Use-Pty=0",
+        ]);
+        command.args(what);
+        Ok(command)
+    };
+    // On a new machine the lists are absent. Where they cannot be had, installing says what is missing.
+    passes(&mut apt(&["update"])?)?;
+    must(apt(&["install", "-y", "--no-install-recommends"])?.args(packages))
 }
 
 pub fn has_apt() -> bool {
