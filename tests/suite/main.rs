@@ -1,1 +1,1 @@
-fn main(){}
+//! All integration tests, as one binary.
