@@ -32,11 +32,13 @@ pub enum Command {
     Predict(PredictArgs),
     /// Report what this machine can do
     Env,
+    /// Make a LLaMA folder with random weights and a vocabulary learnt from a text
+    Init(InitArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// A Hugging Face folder (config.json, model.safetensors, tokenizer.json), or `starter`
+    /// A Hugging Face folder (config.json, model.safetensors, tokenizer.json), or `starter` (the default)
     #[arg(long = "model_name_or_path", value_name = "DIR|starter")]
     pub model_name_or_path: Option<PathBuf>,
     /// The examples: CSV, TSV, JSON or JSON lines (plain text for text generation)
@@ -173,6 +175,36 @@ pub struct PredictArgs {
     pub output_file: Option<PathBuf>,
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The text that the vocabulary is learnt from: plain text, or a table with a text column
+    #[arg(long = "train_file", value_name = "FILE")]
+    pub train_file: PathBuf,
+    /// Tokens, the 256 bytes and 3 special ones among them
+    #[arg(long = "vocab_size", value_name = "N", default_value_t = 4096)]
+    pub vocab_size: usize,
+    #[arg(long = "hidden_size", value_name = "N", default_value_t = 192)]
+    pub hidden_size: usize,
+    #[arg(long = "intermediate_size", value_name = "N", default_value_t = 512)]
+    pub intermediate_size: usize,
+    #[arg(long = "num_hidden_layers", value_name = "N", default_value_t = 4)]
+    pub num_hidden_layers: usize,
+    #[arg(long = "num_attention_heads", value_name = "N", default_value_t = 6)]
+    pub num_attention_heads: usize,
+    #[arg(long = "num_key_value_heads", value_name = "N", default_value_t = 2)]
+    pub num_key_value_heads: usize,
+    #[arg(long = "max_position_embeddings", value_name = "N", default_value_t = 512)]
+    pub max_position_embeddings: usize,
+    #[arg(long = "seed", value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+    /// Where the folder goes
+    #[arg(long = "output_dir", value_name = "DIR")]
+    pub output_dir: PathBuf,
+    /// Replace what an earlier run left in the output folder
+    #[arg(long = "overwrite_output_dir")]
+    pub overwrite_output_dir: bool,
 }
 
 impl CommonArgs {

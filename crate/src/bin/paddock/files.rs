@@ -50,21 +50,6 @@ impl Blob for FileBlob {
     }
 }
 
-/// Bytes compiled into the command.
-pub struct StaticBlob(pub &'static [u8]);
-
-impl Blob for StaticBlob {
-    fn size(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, io::Result<Vec<u8>>> {
-        let range = usize::try_from(offset).ok().and_then(|start| self.0.get(start..start.checked_add(len)?));
-        let bytes = range.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
-        Box::pin(std::future::ready(bytes))
-    }
-}
-
 /// Opens one regular file under the name `name`.
 pub fn open_file(path: &Path, name: String) -> Result<NamedFile> {
     let metadata = fs::metadata(path).map_err(|error| cannot("read", path, &error))?;
@@ -147,7 +132,7 @@ pub struct OutputDir {
 }
 
 /// What a folder's `metrics.json` says an earlier run wrote: only these may be removed.
-const RECORD: &str = "metrics.json";
+pub const RECORD: &str = "metrics.json";
 
 impl OutputDir {
     /// Makes the folder and proves that it can be written to. Refuses one that holds something unless `overwrite`, and

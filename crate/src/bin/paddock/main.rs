@@ -5,6 +5,7 @@ mod args;
 mod driver;
 mod env;
 mod files;
+mod init;
 
 mod model;
 mod output;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => apply::eval(args, &mut output),
         Command::Predict(args) => apply::predict(args, &mut output),
         Command::Env => env::run(&mut output),
+        Command::Init(args) => init::run(args, &mut output),
     }));
     let result = result.unwrap_or_else(|_| {
         Err(files::failure("internal error", "This is a fault in paddock: please report it with what stands above."))

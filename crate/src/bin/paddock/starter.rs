@@ -1,8 +1,8 @@
 //! The starter model, compiled into the command.
 
-use paddock::platform::NamedFile;
+use paddock::platform::{Memory, NamedFile};
 
-use crate::files::{Result, StaticBlob, failure};
+use crate::files::{Result, failure};
 
 /// Pretrained by `crate/configs/starter-pretrain.yaml`.
 const FILES: &[(&str, &[u8])] = &[];
@@ -14,9 +14,7 @@ pub fn files() -> Result<Vec<NamedFile>> {
             "Give a model's folder with --model_name_or_path DIR.",
         ));
     }
-    let open = |(name, bytes): &(&str, &'static [u8])| NamedFile {
-        name: (*name).to_owned(),
-        blob: Box::new(StaticBlob(bytes)),
-    };
+    let open =
+        |(name, bytes): &(&str, &[u8])| NamedFile { name: (*name).to_owned(), blob: Box::new(Memory(bytes.to_vec())) };
     Ok(FILES.iter().map(open).collect())
 }

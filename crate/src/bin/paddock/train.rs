@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     args::TrainArgs,
     driver::{self, Driver},
-    files::{self, OutputDir, Result, failure},
+    files::{self, OutputDir, RECORD, Result, failure},
     model,
     output::{Output, metrics_text},
     settings,
@@ -20,7 +20,7 @@ use crate::{
 
 pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
     let config = configure(args)?;
-    let model_path = Path::new(need(&config.model.name_or_path, "--model_name_or_path", "model.name_or_path")?);
+    let model_path = Path::new(config.model.name_or_path.as_deref().unwrap_or(model::STARTER));
     let data = open_data(&config)?;
     let (name, model) = model::open(model_path)?;
     let base = (name != model::STARTER).then_some(model_path);
@@ -53,10 +53,11 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
     let format = ExportFormat::Folder;
     driver.send(Command::Export { format }, Vec::new())?;
     let mut files = driver.take_exports();
+    // The engine knows what happened; the command adds where the data came from and what it writes.
+    files.retain(|(name, _)| name != RECORD);
     let record = record(&config, plan, summary, &files);
-    files.push(("run.yaml".to_owned(), plan.config_yaml.clone().into_bytes()));
     // Last, so that a folder with metrics is a whole one.
-    files.push(("metrics.json".to_owned(), format!("{record:#}\n").into_bytes()));
+    files.push((RECORD.to_owned(), format!("{record:#}\n").into_bytes()));
     folder.write(&files)?;
 
     report(&args.output_dir, summary, output)
@@ -81,7 +82,10 @@ fn configure(args: &TrainArgs) -> Result<RawConfig> {
 
 /// The files go by the names that the configuration has for them: that is how the engine tells them apart.
 fn open_data(config: &RawConfig) -> Result<Vec<NamedFile>> {
-    let train = need(&config.data.train_file, "--train_file", "data.train_file")?;
+    let train = config.data.train_file.as_ref().ok_or_else(|| {
+        let advice = "Add --train_file FILE, or data.train_file to the file that --config names.";
+        failure("--train_file is missing", advice)
+    })?;
     let mut opened = vec![files::open_file(Path::new(train), train.clone())?];
     if let Some(validation) = &config.data.validation_file {
         if validation == train {
@@ -95,15 +99,9 @@ fn open_data(config: &RawConfig) -> Result<Vec<NamedFile>> {
     Ok(opened)
 }
 
-fn need<'a>(value: &'a Option<String>, flag: &str, key: &str) -> Result<&'a String> {
-    value.as_ref().ok_or_else(|| {
-        failure(format!("{flag} is missing"), format!("Add {flag}, or {key} to the file that --config names."))
-    })
-}
-
 /// `metrics.json`. `files` lets a later run with --overwrite_output_dir remove what this one wrote.
 fn record(config: &RawConfig, plan: &Plan, summary: &Summary, files: &[(String, Vec<u8>)]) -> Value {
-    let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).chain(["run.yaml", "metrics.json"]).collect();
+    let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).chain([RECORD]).collect();
     json!({
         "paddock_version": env!("CARGO_PKG_VERSION"),
         "model_name_or_path": config.model.name_or_path,

@@ -18,6 +18,7 @@ use crate::{
 
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const RUN: &str = "run.yaml";
+const WEIGHTS: &str = "model.safetensors";
 
 pub struct Trained {
     model: PathBuf,
@@ -32,7 +33,7 @@ impl Trained {
         let (model, adapter) = match (args.model_name_or_path.clone(), args.adapter.clone()) {
             // What `train` wrote can be named by either flag.
             (None, Some(folder)) if is_full_model(&folder) => (folder, None),
-            (Some(folder), None) if folder.join(ADAPTER_CONFIG).is_file() && !folder.join("config.json").is_file() => {
+            (Some(folder), None) if folder.join(ADAPTER_CONFIG).is_file() && !folder.join(WEIGHTS).is_file() => {
                 (base_of(&folder)?, Some(folder))
             }
             (Some(model), adapter) => (model, adapter),
@@ -75,7 +76,7 @@ impl Trained {
 }
 
 fn is_full_model(folder: &Path) -> bool {
-    !folder.join(ADAPTER_CONFIG).exists() && folder.join("config.json").is_file()
+    !folder.join(ADAPTER_CONFIG).exists() && folder.join(WEIGHTS).is_file()
 }
 
 /// Keeps what says how a text is read; the files, the device and the row limits were the training's own.
