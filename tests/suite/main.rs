@@ -1,1 +1,3 @@
-fn main(){}
+//! All integration tests, as one binary.
+
+mod cli;

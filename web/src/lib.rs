@@ -1,1 +1,139 @@
+//! The tab's shell: plain objects and blobs across to JavaScript, no logic. Empty on other targets.
+#![cfg(target_family = "wasm")]
 
+use std::{cell::RefCell, io};
+
+use js_sys::{Array, Function, Object, Reflect, Uint8Array};
+use paddock::{
+    event::{Command, Envelope, Event, Failure},
+    platform::{Blob, LocalFuture, NamedFile},
+};
+use serde::Serialize;
+use serde_wasm_bindgen::Serializer;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+#[wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// The engine as a worker sees it. Every event goes to `emit(envelope, files)`; `files` is an array of
+/// `{name, bytes: Uint8Array}` with an `exported` event and undefined with the others.
+#[wasm_bindgen]
+pub struct Engine {
+    /// Away while a call is under way: calls do not nest.
+    engine: RefCell<Option<paddock::engine::Engine>>,
+    emit: Function,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    #[wasm_bindgen(constructor)]
+    pub fn new(emit: Function) -> Self {
+        Self { engine: RefCell::new(Some(paddock::engine::Engine::new())), emit }
+    }
+
+    /// Carries out one command (a plain object) with the `File`s that belong to it. What goes wrong is a `failed`
+    /// event; the promise is rejected only by what `emit` throws.
+    pub async fn handle(&self, command: JsValue, files: Array) -> Result<(), JsValue> {
+        let command: Command = match serde_wasm_bindgen::from_value(command) {
+            Ok(command) => command,
+            Err(error) => return self.fail(format!("not a command: {error}"), "Reload the page."),
+        };
+        let files = match files.iter().map(named_file).collect() {
+            Ok(files) => files,
+            Err(message) => return self.fail(message, "Choose the file again."),
+        };
+        let Some(mut engine) = self.engine.take() else { return self.at_work() };
+        let envelopes = engine.handle(command, files).await;
+        self.done(engine, envelopes)
+    }
+
+    /// One unit of work.
+    pub async fn advance(&self) -> Result<(), JsValue> {
+        let Some(mut engine) = self.engine.take() else { return self.at_work() };
+        let envelopes = engine.advance().await;
+        self.done(engine, envelopes)
+    }
+
+    /// Whether `advance` has something to do, or a call is under way.
+    pub fn busy(&self) -> bool {
+        self.engine.borrow().as_ref().is_none_or(|engine| engine.busy())
+    }
+}
+
+impl Engine {
+    /// Puts the engine back first: `emit` may call in again.
+    fn done(&self, mut engine: paddock::engine::Engine, envelopes: Vec<Envelope>) -> Result<(), JsValue> {
+        let exported = envelopes.iter().any(|envelope| matches!(envelope.event, Event::Exported { .. }));
+        let exports = if exported { engine.take_exports() } else { Vec::new() };
+        self.engine.replace(Some(engine));
+        for envelope in &envelopes {
+            let files = match envelope.event {
+                Event::Exported { .. } => js_files(&exports)?,
+                _ => JsValue::UNDEFINED,
+            };
+            self.send(envelope, &files)?;
+        }
+        Ok(())
+    }
+
+    fn send(&self, envelope: &Envelope, files: &JsValue) -> Result<(), JsValue> {
+        // Plain objects and numbers, not Map and BigInt.
+        let envelope = envelope.serialize(&Serializer::json_compatible())?;
+        self.emit.call2(&JsValue::NULL, &envelope, files).map(drop)
+    }
+
+    fn fail(&self, message: String, advice: &str) -> Result<(), JsValue> {
+        let event = Event::Failed(Failure { message, advice: advice.to_owned() });
+        self.send(&Envelope { run: String::new(), event }, &JsValue::UNDEFINED)
+    }
+
+    fn at_work(&self) -> Result<(), JsValue> {
+        self.fail("the engine is still at work on the call before".to_owned(), "Wait for its promise first.")
+    }
+}
+
+fn js_files(files: &[(String, Vec<u8>)]) -> Result<JsValue, JsValue> {
+    let array = Array::new();
+    for (name, bytes) in files {
+        let file = Object::new();
+        Reflect::set(&file, &"name".into(), &name.into())?;
+        Reflect::set(&file, &"bytes".into(), &Uint8Array::from(bytes.as_slice()))?;
+        array.push(&file);
+    }
+    Ok(array.into())
+}
+
+/// A `File`, or any `Blob` that was given a `name`.
+fn named_file(value: JsValue) -> Result<NamedFile, String> {
+    let name = Reflect::get(&value, &"name".into()).ok().and_then(|name| name.as_string()).unwrap_or_default();
+    let blob: web_sys::Blob = value.dyn_into().map_err(|_| format!("`{name}` is not a file"))?;
+    Ok(NamedFile { name, blob: Box::new(JsBlob(blob)) })
+}
+
+struct JsBlob(web_sys::Blob);
+
+impl Blob for JsBlob {
+    fn size(&self) -> u64 {
+        self.0.size() as u64
+    }
+
+    fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, io::Result<Vec<u8>>> {
+        Box::pin(async move {
+            // A slice beyond the end would come back short instead of failing.
+            let end = offset.checked_add(len as u64).filter(|end| *end <= self.size());
+            let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
+            let part = self.0.slice_with_f64_and_f64(offset as f64, end as f64).map_err(io_error)?;
+            let buffer = JsFuture::from(part.array_buffer()).await.map_err(io_error)?;
+            Ok(Uint8Array::new(&buffer).to_vec())
+        })
+    }
+}
+
+/// What a browser throws when the file was changed, moved or may no longer be read.
+fn io_error(error: JsValue) -> io::Error {
+    let text = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
+    io::Error::other(text.unwrap_or_else(|| format!("{error:?}")))
+}

@@ -1,0 +1,277 @@
+//! The flags, by Hugging Face's names; with dashes in place of underscores they are the same flags.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use paddock::config::RawConfig;
+
+/// Fine-tunes LLaMA models where the data already is.
+#[derive(Debug, Parser)]
+#[command(name = "paddock", version, propagate_version = true, infer_long_args = false)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// `text` for people, `json` for programs: one JSON object a line on stdout, the last one a `result` or an `error`
+    #[arg(long = "log_format", global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fine-tune a model on a table of examples; measures it before and after
+    Train(Box<TrainArgs>),
+    /// Measure a trained model on a labelled table
+    Eval(EvalArgs),
+    /// Classify texts with a trained model
+    Predict(PredictArgs),
+    /// Report what this machine can do
+    Env,
+    /// Make a LLaMA folder with random weights and a vocabulary learnt from a text
+    Init(InitArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// A Hugging Face folder (config.json, model.safetensors, tokenizer.json), or `starter` (the default)
+    #[arg(long = "model_name_or_path", value_name = "DIR|starter")]
+    pub model_name_or_path: Option<PathBuf>,
+    /// The examples: CSV, TSV, JSON or JSON lines (plain text for text generation)
+    #[arg(long = "train_file", value_name = "FILE")]
+    pub train_file: Option<PathBuf>,
+    /// Held-out examples of their own; otherwise `validation_split` of the training file is held out
+    #[arg(long = "validation_file", value_name = "FILE")]
+    pub validation_file: Option<PathBuf>,
+    /// Where the trained adapter or model goes, with `run.yaml` and `metrics.json`
+    #[arg(long = "output_dir", value_name = "DIR", default_value = "out")]
+    pub output_dir: PathBuf,
+    /// Replace what an earlier run left in the output folder
+    #[arg(long = "overwrite_output_dir")]
+    pub overwrite_output_dir: bool,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Number of classes; found in the data when absent; 1 means regression
+    #[arg(long = "num_labels", value_name = "N")]
+    pub num_labels: Option<usize>,
+    /// Steps of this many micro-batches
+    #[arg(long = "gradient_accumulation_steps", value_name = "N")]
+    pub gradient_accumulation_steps: Option<usize>,
+    #[arg(long = "learning_rate", value_name = "RATE")]
+    pub learning_rate: Option<f64>,
+    #[arg(long = "num_epochs", alias = "num_train_epochs", value_name = "N")]
+    pub num_epochs: Option<f64>,
+    /// Overrides `num_epochs`
+    #[arg(long = "max_steps", value_name = "N")]
+    pub max_steps: Option<u64>,
+    /// Share of the steps in which the learning rate rises
+    #[arg(long = "warmup_ratio", value_name = "SHARE")]
+    pub warmup_ratio: Option<f64>,
+    /// `linear`, `cosine` or `constant`
+    #[arg(long = "lr_scheduler_type", value_name = "NAME")]
+    pub lr_scheduler_type: Option<String>,
+    #[arg(long = "weight_decay", value_name = "X")]
+    pub weight_decay: Option<f64>,
+    /// 0 turns clipping off
+    #[arg(long = "max_grad_norm", value_name = "X")]
+    pub max_grad_norm: Option<f64>,
+    /// Report every so many steps
+    #[arg(long = "logging_steps", value_name = "N")]
+    pub logging_steps: Option<u64>,
+    #[arg(long = "seed", value_name = "N")]
+    pub seed: Option<u64>,
+    /// `lora` or `full`
+    #[arg(long = "method", value_name = "NAME")]
+    pub method: Option<String>,
+    /// The adapter's rank
+    #[arg(long = "lora_r", value_name = "N")]
+    pub lora_r: Option<usize>,
+    #[arg(long = "lora_alpha", value_name = "X")]
+    pub lora_alpha: Option<f64>,
+    #[arg(long = "lora_dropout", value_name = "P")]
+    pub lora_dropout: Option<f64>,
+    /// Modules that get an adapter, for example `q_proj,v_proj`
+    #[arg(long = "target_modules", value_name = "A,B", value_delimiter = ',')]
+    pub target_modules: Option<Vec<String>>,
+    /// Share of the training file that is held out
+    #[arg(long = "validation_split", value_name = "SHARE")]
+    pub validation_split: Option<f64>,
+    /// Use at most this many training rows, drawn with the seed
+    #[arg(long = "max_train_samples", value_name = "N")]
+    pub max_train_samples: Option<usize>,
+}
+
+/// What training and measuring have in common.
+#[derive(Debug, Args)]
+pub struct CommonArgs {
+    /// A run's settings as YAML; flags go over them
+    #[arg(long = "config", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// `text-classification` or `text-generation`
+    #[arg(long = "task", value_name = "NAME")]
+    pub task: Option<String>,
+    /// `auto`, `cpu` or `gpu`
+    #[arg(long = "device", value_name = "NAME")]
+    pub device: Option<String>,
+    #[arg(long = "text_column", value_name = "NAME")]
+    pub text_column: Option<String>,
+    #[arg(long = "label_column", value_name = "NAME")]
+    pub label_column: Option<String>,
+    /// Longer texts are cut to this many tokens
+    #[arg(long = "max_seq_length", value_name = "N")]
+    pub max_seq_length: Option<usize>,
+    /// Rows a micro-batch
+    #[arg(long = "batch_size", alias = "per_device_train_batch_size", value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Measure on at most this many rows, drawn with the seed
+    #[arg(long = "max_eval_samples", value_name = "N")]
+    pub max_eval_samples: Option<usize>,
+    /// Any other key of the YAML, for example `training.adam_beta2=0.95`; can be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Which trained model, for `eval` and `predict`.
+#[derive(Debug, Args)]
+pub struct TrainedArgs {
+    /// The base model's folder, `starter`, or a fully fine-tuned model's folder; read from the adapter when absent
+    #[arg(long = "model_name_or_path", value_name = "DIR|starter")]
+    pub model_name_or_path: Option<PathBuf>,
+    /// An adapter: a PEFT folder (what `train` wrote), or a zip of one
+    #[arg(long = "adapter", value_name = "DIR|ZIP")]
+    pub adapter: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    /// The labelled rows to measure on
+    #[arg(long = "test_file", value_name = "FILE")]
+    pub test_file: PathBuf,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("input").required(true).args(["test_file", "text"]))]
+pub struct PredictArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    /// A table with a text column
+    #[arg(long = "test_file", value_name = "FILE")]
+    pub test_file: Option<PathBuf>,
+    /// A text to classify; can be repeated
+    #[arg(long = "text", value_name = "TEXT", allow_hyphen_values = true)]
+    pub text: Vec<String>,
+    /// Write the predictions there, as JSON lines, rather than print them
+    #[arg(long = "output_file", value_name = "FILE")]
+    pub output_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The text that the vocabulary is learnt from: plain text, or a table with a text column
+    #[arg(long = "train_file", value_name = "FILE")]
+    pub train_file: PathBuf,
+    /// Tokens, the 256 bytes and 3 special ones among them
+    #[arg(long = "vocab_size", value_name = "N", default_value_t = 4096)]
+    pub vocab_size: usize,
+    #[arg(long = "hidden_size", value_name = "N", default_value_t = 192)]
+    pub hidden_size: usize,
+    #[arg(long = "intermediate_size", value_name = "N", default_value_t = 512)]
+    pub intermediate_size: usize,
+    #[arg(long = "num_hidden_layers", value_name = "N", default_value_t = 4)]
+    pub num_hidden_layers: usize,
+    #[arg(long = "num_attention_heads", value_name = "N", default_value_t = 6)]
+    pub num_attention_heads: usize,
+    #[arg(long = "num_key_value_heads", value_name = "N", default_value_t = 2)]
+    pub num_key_value_heads: usize,
+    #[arg(long = "max_position_embeddings", value_name = "N", default_value_t = 512)]
+    pub max_position_embeddings: usize,
+    #[arg(long = "seed", value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+    /// Where the folder goes
+    #[arg(long = "output_dir", value_name = "DIR")]
+    pub output_dir: PathBuf,
+    /// Replace what an earlier run left in the output folder
+    #[arg(long = "overwrite_output_dir")]
+    pub overwrite_output_dir: bool,
+}
+
+impl CommonArgs {
+    /// Puts the flags that were given over `config`.
+    pub fn apply(&self, config: &mut RawConfig) {
+        over(&mut config.task, &self.task);
+        over(&mut config.device, &self.device);
+        over(&mut config.data.text_column, &self.text_column);
+        over(&mut config.data.label_column, &self.label_column);
+        over(&mut config.data.max_eval_samples, &self.max_eval_samples);
+        over(&mut config.model.max_seq_length, &self.max_seq_length);
+        over(&mut config.training.batch_size, &self.batch_size);
+    }
+}
+
+impl TrainArgs {
+    /// Puts the flags that were given over `config`; the paths are the caller's to place.
+    pub fn apply(&self, config: &mut RawConfig) {
+        self.common.apply(config);
+        over(&mut config.model.num_labels, &self.num_labels);
+        over(&mut config.data.validation_split, &self.validation_split);
+        over(&mut config.data.max_train_samples, &self.max_train_samples);
+        let training = &mut config.training;
+        over(&mut training.method, &self.method);
+        over(&mut training.gradient_accumulation_steps, &self.gradient_accumulation_steps);
+        over(&mut training.learning_rate, &self.learning_rate);
+        over(&mut training.num_epochs, &self.num_epochs);
+        over(&mut training.max_steps, &self.max_steps);
+        over(&mut training.warmup_ratio, &self.warmup_ratio);
+        over(&mut training.lr_scheduler_type, &self.lr_scheduler_type);
+        over(&mut training.weight_decay, &self.weight_decay);
+        over(&mut training.max_grad_norm, &self.max_grad_norm);
+        over(&mut training.logging_steps, &self.logging_steps);
+        over(&mut training.seed, &self.seed);
+        over(&mut config.lora.r, &self.lora_r);
+        over(&mut config.lora.lora_alpha, &self.lora_alpha);
+        over(&mut config.lora.lora_dropout, &self.lora_dropout);
+        over(&mut config.lora.target_modules, &self.target_modules);
+    }
+}
+
+fn over<T: Clone>(key: &mut Option<T>, flag: &Option<T>) {
+    if flag.is_some() {
+        key.clone_from(flag);
+    }
+}
+
+/// Spells flags with underscores (`--log-format` → `--log_format`), so that each is declared once. A text to classify
+/// is left as it is.
+pub fn normalise(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut literal = false;
+    let mut value_of_text = false;
+    args.map(|arg| {
+        let text = arg.to_str();
+        let keep = literal || value_of_text;
+        literal |= text == Some("--");
+        value_of_text = !keep && text == Some("--text");
+        let flag = text.and_then(|text| text.strip_prefix("--")).filter(|_| !keep && !literal);
+        let Some(flag) = flag else { return arg };
+        let (name, value) = flag.split_at(flag.find('=').unwrap_or(flag.len()));
+        OsString::from(format!("--{}{value}", name.replace('-', "_")))
+    })
+    .collect()
+}
+
+/// Whether the arguments ask for JSON lines, for errors that happen before they are understood.
+pub fn wants_json(args: &[OsString]) -> bool {
+    let is = |index: usize, value: &str| args.get(index).is_some_and(|arg| arg == value);
+    (0..args.len()).any(|i| is(i, "--log_format=json") || (is(i, "--log_format") && is(i + 1, "json")))
+}

@@ -1,0 +1,233 @@
+//! Files in and out: blobs over open files, model folders, an output folder that is never left half written.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use paddock::{
+    event::Failure,
+    platform::{Blob, LocalFuture, NamedFile},
+};
+
+pub type Result<T> = std::result::Result<T, Failure>;
+
+pub fn failure(message: impl Into<String>, advice: impl Into<String>) -> Failure {
+    Failure { message: message.into(), advice: advice.into() }
+}
+
+/// An open file, read a range at a time.
+struct FileBlob {
+    file: File,
+    size: u64,
+}
+
+impl FileBlob {
+    fn read_range(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        // Before anything is allocated: `len` may come from a header that lies.
+        if offset.checked_add(len as u64).is_none_or(|end| end > self.size) {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("{len} bytes wanted at byte {offset}, the file has {} bytes", self.size),
+            ));
+        }
+        let mut bytes = vec![0; len];
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl Blob for FileBlob {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, io::Result<Vec<u8>>> {
+        Box::pin(std::future::ready(self.read_range(offset, len)))
+    }
+}
+
+/// Opens one regular file under the name `name`.
+pub fn open_file(path: &Path, name: String) -> Result<NamedFile> {
+    let metadata = fs::metadata(path).map_err(|error| cannot("read", path, &error))?;
+    if metadata.is_dir() {
+        return Err(failure(format!("{} is a folder, not a file", path.display()), "Name the file in it."));
+    }
+    if !metadata.is_file() {
+        return Err(failure(
+            format!("{} is not a regular file", path.display()),
+            "Save its content to a file first and name that.",
+        ));
+    }
+    let file = File::open(path).map_err(|error| cannot("read", path, &error))?;
+    let blob = Box::new(FileBlob { file, size: metadata.len() });
+    Ok(NamedFile { name, blob })
+}
+
+/// A small text file, whole.
+pub fn read_text(path: &Path) -> Result<String> {
+    const LIMIT: u64 = 1 << 20;
+    let file = open_file(path, String::new())?;
+    if file.blob.size() > LIMIT {
+        return Err(failure(
+            format!("{} has {} bytes, more than a settings file can have", path.display(), file.blob.size()),
+            "Check that it is the right file.",
+        ));
+    }
+    let bytes = fs::read(path).map_err(|error| cannot("read", path, &error))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        failure(format!("{} is not UTF-8 text: byte {at} does not fit", path.display()), "Save it as UTF-8.")
+    })
+}
+
+/// The files of a model or adapter folder that the engine may want, by name.
+pub fn open_folder(path: &Path) -> Result<Vec<NamedFile>> {
+    let entries = fs::read_dir(path).map_err(|error| cannot("read", path, &error))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| cannot("read", path, &error))?.path();
+        let wanted = matches!(
+            entry.extension().and_then(|extension| extension.to_str()),
+            Some("json" | "safetensors" | "model")
+        );
+        if let Some(name) = entry.file_name().and_then(|name| name.to_str()).filter(|_| wanted && entry.is_file()) {
+            files.push(open_file(&entry, name.to_owned())?);
+        }
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
+/// The path as text, for a configuration (YAML has no other).
+pub fn utf8(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        failure(
+            format!("the path {} is not valid UTF-8", path.display()),
+            "Rename the file or folder, or reach it through a link with a plain name.",
+        )
+    })
+}
+
+pub fn cannot(verb: &str, path: &Path, error: &io::Error) -> Failure {
+    let advice = match error.kind() {
+        io::ErrorKind::NotFound => "Check the spelling, or give the path from the root.",
+        io::ErrorKind::PermissionDenied => "Check who may read or write it (ls -l).",
+        io::ErrorKind::StorageFull => "Free some space, or choose a folder on another disk.",
+        _ => "Check the path and the disk.",
+    };
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => "no such file or folder".to_owned(),
+        _ => error.to_string(),
+    };
+    failure(format!("cannot {verb} {}: {reason}", path.display()), advice)
+}
+
+/// A folder for results, checked before the work starts.
+pub struct OutputDir {
+    path: PathBuf,
+}
+
+/// What a folder's `metrics.json` says an earlier run wrote: only these may be removed.
+pub const RECORD: &str = "metrics.json";
+
+impl OutputDir {
+    /// Makes the folder and proves that it can be written to. Refuses one that holds something unless `overwrite`, and
+    /// always one that is the base model's own.
+    pub fn prepare(path: &Path, overwrite: bool, model: Option<&Path>) -> Result<Self> {
+        let cannot_write = |error: io::Error| cannot("write to", path, &error);
+        if path.exists() && !path.is_dir() {
+            return Err(failure(format!("--output_dir {} is a file", path.display()), "Name a folder."));
+        }
+        fs::create_dir_all(path).map_err(cannot_write)?;
+        if let (Some(model), Ok(own)) = (model, path.canonicalize())
+            && model.canonicalize().is_ok_and(|model| model == own)
+        {
+            return Err(failure(
+                format!("--output_dir {} is the folder of the base model", path.display()),
+                "Name another folder, so that the base model stays as it is.",
+            ));
+        }
+        let empty = fs::read_dir(path).map_err(cannot_write)?.next().is_none();
+        if !empty && !overwrite {
+            return Err(failure(
+                format!("--output_dir {} is not empty", path.display()),
+                "Name another folder, or add --overwrite_output_dir to replace what an earlier run left there.",
+            ));
+        }
+        let probe = path.join(format!(".paddock-{}", std::process::id()));
+        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(cannot_write)?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Writes all files beside their places, then moves them there, then removes what only the earlier run had.
+    pub fn write(&self, files: &[(String, Vec<u8>)]) -> Result<()> {
+        let stale = self.recorded();
+        let mut parts = Parts(Vec::new());
+        for (name, bytes) in files {
+            let target = self.path.join(name);
+            parts.0.push(write_part(&target, bytes)?);
+        }
+        for ((name, _), part) in files.iter().zip(&parts.0) {
+            let target = self.path.join(name);
+            fs::rename(part, &target).map_err(|error| cannot("write", &target, &error))?;
+        }
+        for name in stale.iter().filter(|name| files.iter().all(|(new, _)| new != *name)) {
+            let target = self.path.join(name);
+            match fs::remove_file(&target) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot("remove", &target, &error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The plain file names under `files` in an earlier run's record.
+    fn recorded(&self) -> Vec<String> {
+        let record = fs::read(self.path.join(RECORD)).unwrap_or_default();
+        let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
+        let names = record["files"].as_array().into_iter().flatten();
+        names
+            .filter_map(|name| name.as_str())
+            .filter(|name| Path::new(name).file_name().is_some_and(|file| file == *name))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+/// Half-written files: what has not been moved to its place is removed.
+struct Parts(Vec<PathBuf>);
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        for part in &self.0 {
+            // Fails for what was moved, which is as it should be.
+            let _ = fs::remove_file(part);
+        }
+    }
+}
+
+/// Writes one file whole or not at all.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let part = Parts(vec![write_part(path, bytes)?]);
+    fs::rename(&part.0[0], path).map_err(|error| cannot("write", path, &error))
+}
+
+fn write_part(target: &Path, bytes: &[u8]) -> Result<PathBuf> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(format!(".{}.part", std::process::id()));
+    let part = target.with_file_name(name);
+    let written = File::create(&part).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|error| {
+        let _ = fs::remove_file(&part);
+        cannot("write", target, &error)
+    })?;
+    Ok(part)
+}

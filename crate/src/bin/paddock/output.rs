@@ -1,0 +1,290 @@
+//! What a person or a program sees: results on stdout, progress on stderr; or JSON lines on stdout alone.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use paddock::event::{Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Prediction, Step, When};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    args::LogFormat,
+    files::{Result, failure},
+};
+
+pub struct Output {
+    json: bool,
+    /// Hidden where stderr is no terminal; plain lines take its place.
+    bar: ProgressBar,
+    phase: Option<Phase>,
+    /// The reader of stdout has gone (`paddock … | head`): nothing more is printed, work that is under way goes on.
+    closed: bool,
+}
+
+impl Output {
+    pub fn new(format: LogFormat) -> Self {
+        let json = format == LogFormat::Json;
+        let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        Self { json, bar: ProgressBar::with_draw_target(None, target), phase: None, closed: false }
+    }
+
+    /// Whether anybody still reads stdout.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// One line on stdout.
+    pub fn line(&mut self, line: &str) -> Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let written = self.bar.suspend(|| {
+            let mut stdout = io::stdout().lock();
+            writeln!(stdout, "{line}")?;
+            // Each line arrives when it happens, not when the buffer is full.
+            stdout.flush()
+        });
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.closed = true,
+            Err(error) => {
+                self.closed = true;
+                return Err(failure(
+                    format!("cannot write to standard output: {error}"),
+                    "Check where it goes and whether that disk is full.",
+                ));
+            }
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    /// One line for a person on stderr; nothing in JSON mode.
+    pub fn note(&self, line: &str) {
+        if !self.json {
+            // A closed stderr is no reason to stop.
+            let _ = self.bar.suspend(|| writeln!(io::stderr(), "{line}"));
+        }
+    }
+
+    /// Shows one event. A [`Failure`] is left to [`Self::error`], so that it shows once and last.
+    pub fn event(&mut self, envelope: &Envelope) -> Result<()> {
+        match &envelope.event {
+            Event::Failed(_) | Event::Prediction(_) => return Ok(()),
+            _ if self.json => return self.line(&to_line(envelope)),
+            _ => {}
+        }
+        match &envelope.event {
+            Event::ModelOpened(model) => self.note(&format!(
+                "model {}: {}, {} parameters, {} layers, vocabulary {}, {}",
+                model.name,
+                model.architecture,
+                count(model.parameters),
+                model.layers,
+                model.vocab_size,
+                model.dtype
+            )),
+            Event::DataOpened(data) => {
+                let columns: Vec<_> = data.columns.iter().map(|column| column.name.as_str()).collect();
+                self.note(&format!(
+                    "data {}: {} rows of {} ({}), columns {}",
+                    data.name,
+                    data.rows,
+                    data.format,
+                    data.encoding,
+                    columns.join(", ")
+                ));
+                self.warnings(&data.warnings);
+            }
+            Event::Plan(plan) => self.plan(plan),
+            Event::Progress { phase, done, total } => self.progress(*phase, *done, *total),
+            Event::Step(step) => self.step(step),
+            // Outside a run it is the result, which is printed by itself.
+            Event::Evaluation(evaluation) if !envelope.run.is_empty() => self.evaluation(evaluation),
+            Event::Warning { message } => self.note(&format!("warning: {message}")),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Something that a person should know, from outside the engine.
+    pub fn warning(&mut self, message: String) -> Result<()> {
+        let event = Event::Warning { message };
+        self.event(&Envelope { run: String::new(), event })
+    }
+
+    /// One classified row, `row` counted from 1.
+    pub fn prediction(&mut self, row: u64, prediction: &Prediction) -> Result<()> {
+        if self.json {
+            return self.line(&prediction_line(row, prediction));
+        }
+        // Tabs and line breaks in a label would break the two columns.
+        let label = prediction.label.replace(['\t', '\n', '\r'], " ");
+        match prediction.scores.iter().find(|(name, _)| *name == prediction.label) {
+            Some((_, confidence)) => self.line(&format!("{label}\t{confidence:.4}")),
+            None => self.line(&label),
+        }
+    }
+
+    /// The last line of a command that went well: JSON, or text for a person.
+    pub fn result(&mut self, fields: Value, text: &str) -> Result<()> {
+        self.bar.finish_and_clear();
+        if self.json {
+            self.line(&tagged("result", &fields))
+        } else if text.is_empty() {
+            Ok(())
+        } else {
+            self.line(text)
+        }
+    }
+
+    /// The last line of a command that went badly.
+    pub fn error(&mut self, failure: &Failure) {
+        self.bar.finish_and_clear();
+        if self.json {
+            // Nobody is left to tell when stdout is gone too.
+            let _ = self.line(&error_line(failure));
+        } else {
+            let _ = writeln!(io::stderr(), "error: {}", failure.message);
+            if !failure.advice.is_empty() {
+                let _ = writeln!(io::stderr(), "{}", failure.advice);
+            }
+        }
+    }
+
+    fn warnings(&self, warnings: &[String]) {
+        for warning in warnings {
+            self.note(&format!("warning: {warning}"));
+        }
+    }
+
+    fn plan(&self, plan: &Plan) {
+        self.note(&format!(
+            "plan: {} steps over {} rows on the {}, {} held out, {} of {} parameters trained, about {} of memory",
+            plan.total_steps,
+            plan.train_rows,
+            plan.device,
+            plan.validation_rows,
+            count(plan.trainable_parameters),
+            count(plan.total_parameters),
+            bytes(plan.weight_bytes + plan.training_bytes + plan.activation_bytes)
+        ));
+        if plan.skipped_rows > 0 {
+            self.note(&format!("warning: {} rows cannot be used", plan.skipped_rows));
+        }
+        self.warnings(&plan.warnings);
+    }
+
+    fn progress(&mut self, phase: Phase, done: u64, total: u64) {
+        let name = match phase {
+            Phase::LoadingWeights => "loading weights",
+            Phase::Tokenizing => "tokenizing",
+            Phase::WarmingUp => "warming up (compiling kernels)",
+            Phase::Evaluating => "evaluating",
+        };
+        if self.phase.replace(phase) != Some(phase) {
+            if !io::stderr().is_terminal() {
+                self.note(name);
+            }
+            self.start_bar(total, "{msg} {bar:30} {pos}/{len}", "{spinner} {msg}");
+            self.bar.set_message(name);
+        }
+        self.bar.set_position(done);
+    }
+
+    fn step(&mut self, step: &Step) {
+        if !io::stderr().is_terminal() {
+            self.note(&format!(
+                "step {}/{}  epoch {:.2}  loss {:.4}  accuracy {:.3}  grad_norm {:.3}  learning_rate {:.2e}  {:.0} tokens/s",
+                step.step,
+                step.total_steps,
+                step.epoch,
+                step.loss,
+                step.accuracy,
+                step.grad_norm,
+                step.learning_rate,
+                step.tokens_per_second
+            ));
+            return;
+        }
+        if self.phase.take().is_some() || self.bar.length() != Some(step.total_steps) {
+            self.start_bar(step.total_steps, "training {bar:30} {pos}/{len}  {msg}  {eta} left", "{msg}");
+        }
+        self.bar.set_message(format!(
+            "loss {:.4}  accuracy {:.3}  {:.0} tokens/s",
+            step.loss, step.accuracy, step.tokens_per_second
+        ));
+        self.bar.set_position(step.step);
+    }
+
+    fn start_bar(&self, total: u64, known: &str, unknown: &str) {
+        let template = if total > 0 { known } else { unknown };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+        }
+        self.bar.set_length(total);
+        self.bar.set_position(0);
+        self.bar.reset_eta();
+        self.bar.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    fn evaluation(&self, evaluation: &Evaluation) {
+        let when = match evaluation.when {
+            When::Before => "before training",
+            When::During => "during training",
+            When::After => "after training",
+        };
+        self.note(&format!("{when}: {} ({} rows)", metrics_text(&evaluation.metrics), evaluation.rows));
+    }
+}
+
+/// The metrics that apply, as one line.
+pub fn metrics_text(metrics: &Metrics) -> String {
+    let all = [
+        ("accuracy", metrics.accuracy),
+        ("macro_f1", metrics.macro_f1),
+        ("majority", metrics.majority),
+        ("perplexity", metrics.perplexity),
+        ("mse", metrics.mse),
+        ("loss", Some(metrics.loss)),
+    ];
+    let shown = all.iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value:.4}")));
+    shown.collect::<Vec<_>>().join("  ")
+}
+
+/// An envelope with its type under `event`.
+fn to_line(envelope: &Envelope) -> String {
+    let mut value = serde_json::to_value(envelope).unwrap_or_default();
+    let kind = value.as_object_mut().and_then(|fields| fields.remove("type")).unwrap_or_default();
+    tagged(kind.as_str().unwrap_or_default(), &value)
+}
+
+/// `{"event":"prediction","label":…,"row":1,"scores":{…}}`
+pub fn prediction_line(row: u64, prediction: &Prediction) -> String {
+    let scores: Map<_, _> = prediction.scores.iter().map(|(label, score)| (label.clone(), json!(score))).collect();
+    tagged("prediction", &json!({"row": row, "label": prediction.label, "scores": scores}))
+}
+
+fn error_line(failure: &Failure) -> String {
+    tagged("error", &json!({"message": failure.message, "advice": failure.advice}))
+}
+
+/// One object on one line, `event` first, for those who read along.
+fn tagged(event: &str, fields: &Value) -> String {
+    let fields = fields.to_string();
+    format!("{{\"event\":{},{}", json!(event), fields.strip_prefix('{').unwrap_or("}"))
+}
+
+fn count(number: u64) -> String {
+    match number {
+        0..10_000 => number.to_string(),
+        10_000..1_000_000 => format!("{:.1} k", number as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} M", number as f64 / 1e6),
+        _ => format!("{:.2} B", number as f64 / 1e9),
+    }
+}
+
+pub fn bytes(number: u64) -> String {
+    indicatif::BinaryBytes(number).to_string()
+}

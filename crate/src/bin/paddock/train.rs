@@ -1,0 +1,141 @@
+//! `paddock train`
+
+use std::path::Path;
+
+use paddock::{
+    config::RawConfig,
+    event::{Command, Event, ExportFormat, Plan, Summary},
+    platform::NamedFile,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    args::TrainArgs,
+    driver::{self, Driver},
+    files::{self, OutputDir, RECORD, Result, failure},
+    model,
+    output::{Output, metrics_text},
+    settings,
+};
+
+pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
+    let config = configure(args)?;
+    let model_path = Path::new(config.model.name_or_path.as_deref().unwrap_or(model::STARTER));
+    let data = open_data(&config)?;
+    let (name, model) = model::open(model_path)?;
+    let base = (name != model::STARTER).then_some(model_path);
+    let folder = OutputDir::prepare(&args.output_dir, args.overwrite_output_dir, base)?;
+
+    let mut driver = Driver::new(output);
+    driver.send(Command::Inspect, Vec::new())?;
+    driver.send(Command::OpenModel { name }, model)?;
+    driver.send(Command::OpenData, data)?;
+    driver::stop_on_interrupt()?;
+    let config = Box::new(config);
+    let answers = driver.send(Command::Start { config: config.clone() }, Vec::new())?;
+    let plan = answers.iter().find_map(|event| match event {
+        Event::Plan(plan) => Some(plan),
+        _ => None,
+    });
+    let summary = answers.iter().find_map(|event| match event {
+        Event::Finished(summary) => Some(summary),
+        _ => None,
+    });
+    let (Some(plan), Some(summary)) = (plan, summary) else {
+        return Err(failure("the run ended without a result", "This is a fault in paddock: please report it."));
+    };
+    if summary.steps == 0 {
+        return Err(failure(
+            "stopped before the first step: there is nothing to write",
+            "Start the run again and let it take a step.",
+        ));
+    }
+    let format = ExportFormat::Folder;
+    driver.send(Command::Export { format }, Vec::new())?;
+    let mut files = driver.take_exports();
+    // The engine knows what happened; the command adds where the data came from and what it writes.
+    files.retain(|(name, _)| name != RECORD);
+    let record = record(&config, plan, summary, &files);
+    // Last, so that a folder with metrics is a whole one.
+    files.push((RECORD.to_owned(), format!("{record:#}\n").into_bytes()));
+    folder.write(&files)?;
+
+    report(&args.output_dir, summary, output)
+}
+
+fn configure(args: &TrainArgs) -> Result<RawConfig> {
+    let mut config = settings::from_file(args.common.config.as_deref())?;
+    args.apply(&mut config);
+    let paths = [
+        (&args.model_name_or_path, &mut config.model.name_or_path),
+        (&args.train_file, &mut config.data.train_file),
+        (&args.validation_file, &mut config.data.validation_file),
+    ];
+    for (flag, key) in paths {
+        if let Some(path) = flag {
+            *key = Some(files::utf8(path)?);
+        }
+    }
+    settings::set_all(&mut config, &args.common)?;
+    Ok(config)
+}
+
+/// The files go by the names that the configuration has for them: that is how the engine tells them apart.
+fn open_data(config: &RawConfig) -> Result<Vec<NamedFile>> {
+    let train = config.data.train_file.as_ref().ok_or_else(|| {
+        let advice = "Add --train_file FILE, or data.train_file to the file that --config names.";
+        failure("--train_file is missing", advice)
+    })?;
+    let mut opened = vec![files::open_file(Path::new(train), train.clone())?];
+    if let Some(validation) = &config.data.validation_file {
+        if validation == train {
+            return Err(failure(
+                format!("{train} is the training file and the validation file"),
+                "Leave --validation_file out (data.validation_split holds rows out), or name another file.",
+            ));
+        }
+        opened.push(files::open_file(Path::new(validation), validation.clone())?);
+    }
+    Ok(opened)
+}
+
+/// `metrics.json`. `files` lets a later run with --overwrite_output_dir remove what this one wrote.
+fn record(config: &RawConfig, plan: &Plan, summary: &Summary, files: &[(String, Vec<u8>)]) -> Value {
+    let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).chain([RECORD]).collect();
+    json!({
+        "paddock_version": env!("CARGO_PKG_VERSION"),
+        "model_name_or_path": config.model.name_or_path,
+        "train_file": config.data.train_file,
+        "device": plan.device,
+        "labels": plan.labels,
+        "train_rows": plan.train_rows,
+        "rows": summary.rows,
+        "completed": summary.completed,
+        "steps": summary.steps,
+        "seconds": summary.seconds,
+        "before": summary.before,
+        "after": summary.after,
+        "files": names,
+    })
+}
+
+fn report(folder: &Path, summary: &Summary, output: &mut Output) -> Result<()> {
+    let fields = json!({
+        "metrics": summary.after,
+        "before": summary.before,
+        "rows": summary.rows,
+        "completed": summary.completed,
+        "steps": summary.steps,
+        "seconds": summary.seconds,
+        "output_dir": folder.to_string_lossy(),
+    });
+    let mut text = String::new();
+    for (when, metrics) in [("before", &summary.before), ("after", &summary.after)] {
+        if let Some(metrics) = metrics {
+            text += &format!("{when:<7} {}\n", metrics_text(metrics));
+        }
+    }
+    let ended = if summary.completed { "trained" } else { "stopped after" };
+    text += &format!("{ended} {} steps in {:.1} s, written to {}", summary.steps, summary.seconds, folder.display());
+    output.result(fields, &text)
+}

@@ -1,0 +1,145 @@
+//! Which trained model `eval` and `predict` use: a base with an adapter, or a fully fine-tuned folder.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use paddock::{config::RawConfig, event::Command, platform::NamedFile};
+use serde_json::Value;
+
+use crate::{
+    args::{CommonArgs, TrainedArgs},
+    driver::Driver,
+    files::{self, Result, failure},
+    model, settings,
+};
+
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+const RUN: &str = "run.yaml";
+const WEIGHTS: &str = "model.safetensors";
+
+pub struct Trained {
+    model: PathBuf,
+    /// A folder or a zip; none for a fully fine-tuned model.
+    adapter: Option<PathBuf>,
+    /// The settings it was trained with, with the flags over them.
+    pub config: RawConfig,
+}
+
+impl Trained {
+    pub fn find(args: &TrainedArgs, common: &CommonArgs) -> Result<Self> {
+        let (model, adapter) = match (args.model_name_or_path.clone(), args.adapter.clone()) {
+            // What `train` wrote can be named by either flag.
+            (None, Some(folder)) if is_full_model(&folder) => (folder, None),
+            (Some(folder), None) if folder.join(ADAPTER_CONFIG).is_file() && !folder.join(WEIGHTS).is_file() => {
+                (base_of(&folder)?, Some(folder))
+            }
+            (Some(model), adapter) => (model, adapter),
+            (None, Some(adapter)) => (base_of(&adapter)?, Some(adapter)),
+            (None, None) => {
+                return Err(failure(
+                    "neither --adapter nor --model_name_or_path is given",
+                    "Name what `paddock train` wrote: --adapter DIR.",
+                ));
+            }
+        };
+        let mut config = match &common.config {
+            Some(path) => settings::from_file(Some(path))?,
+            None => settings_of(adapter.as_deref().unwrap_or(&model))?,
+        };
+        forget_training(&mut config);
+        common.apply(&mut config);
+        config.model.name_or_path = Some(files::utf8(&model)?);
+        settings::set_all(&mut config, common)?;
+        Ok(Self { model, adapter, config })
+    }
+
+    /// Opens base, data and adapter, in this order.
+    pub fn open(&self, driver: &mut Driver<'_>, data: Option<NamedFile>) -> Result<()> {
+        let (name, model) = model::open(&self.model)?;
+        let adapter = match &self.adapter {
+            Some(path) if path.is_dir() => files::open_folder(path)?,
+            Some(path) => vec![files::open_file(path, files::utf8(path.file_name().map_or(path, Path::new))?)?],
+            None => Vec::new(),
+        };
+        driver.send(Command::Inspect, Vec::new())?;
+        driver.send(Command::OpenModel { name }, model)?;
+        if let Some(file) = data {
+            driver.send(Command::OpenData, vec![file])?;
+        }
+        let config = Box::new(self.config.clone());
+        driver.send(Command::OpenAdapter { config }, adapter)?;
+        Ok(())
+    }
+}
+
+fn is_full_model(folder: &Path) -> bool {
+    !folder.join(ADAPTER_CONFIG).exists() && folder.join(WEIGHTS).is_file()
+}
+
+/// Keeps what says how a text is read; the files, the device and the row limits were the training's own.
+fn forget_training(config: &mut RawConfig) {
+    config.device = None;
+    config.data.train_file = None;
+    config.data.validation_file = None;
+    config.data.validation_split = None;
+    config.data.max_train_samples = None;
+    config.data.max_eval_samples = None;
+}
+
+/// `base_model_name_or_path` of an adapter.
+fn base_of(adapter: &Path) -> Result<PathBuf> {
+    let place = format!("{} of {}", ADAPTER_CONFIG, adapter.display());
+    let text = member(adapter, ADAPTER_CONFIG)?.ok_or_else(|| {
+        failure(
+            format!("{} holds no {ADAPTER_CONFIG}", adapter.display()),
+            "Name the folder or zip that `paddock train` or PEFT wrote.",
+        )
+    })?;
+    let json: Value = serde_json::from_str(&text)
+        .map_err(|error| failure(format!("{place} is not JSON: {error}"), "Export the adapter again."))?;
+    match json["base_model_name_or_path"].as_str() {
+        Some(base) if !base.is_empty() => Ok(PathBuf::from(base)),
+        _ => Err(failure(
+            format!("{place} names no base model (base_model_name_or_path)"),
+            "Name the base model with --model_name_or_path DIR.",
+        )),
+    }
+}
+
+/// The settings that lie beside the weights; defaults where none do (an adapter that PEFT wrote).
+fn settings_of(trained: &Path) -> Result<RawConfig> {
+    if trained == Path::new(model::STARTER) {
+        return Ok(RawConfig::default());
+    }
+    match member(trained, RUN)? {
+        Some(yaml) => settings::parse(&yaml, &trained.join(RUN).display().to_string()),
+        None => Ok(RawConfig::default()),
+    }
+}
+
+/// A small text file of a folder or a zip; none where it is not in there.
+fn member(container: &Path, name: &str) -> Result<Option<String>> {
+    if container.is_dir() {
+        let path = container.join(name);
+        return path.exists().then(|| files::read_text(&path)).transpose();
+    }
+    // Said here by its name, before a zip reader says it less well.
+    files::open_file(container, String::new())?;
+    let bad = |error: String| {
+        failure(
+            format!("{} cannot be read as a zip: {error}", container.display()),
+            "Name an adapter's folder, or the zip that was exported.",
+        )
+    };
+    let file = File::open(container).map_err(|error| files::cannot("read", container, &error))?;
+    let mut archive = zip::ZipArchive::new(file).map_err(|error| bad(error.to_string()))?;
+    let Some(index) = archive.index_for_path(name) else { return Ok(None) };
+    let entry = archive.by_index(index).map_err(|error| bad(error.to_string()))?;
+    let mut text = String::new();
+    // A settings file is small; a larger one is cut and then refused by its parser.
+    entry.take(1 << 20).read_to_string(&mut text).map_err(|error| bad(format!("{name}: {error}")))?;
+    Ok(Some(text))
+}
