@@ -93,6 +93,16 @@ export function unreadable(form) {
 }
 
 /**
+ * The field that a failure's message names, as `batch_size` or `training.batch_size`.
+ * @param {string} message @returns {string | undefined}
+ */
+export function namedField(message) {
+  const words = new Set(message.match(/[a-z_0-9]+/g));
+  // `r` is also an ordinary letter, so it only counts with its section.
+  return FIELDS.find(({ key, section }) => (key.length > 1 ? words.has(key) : message.includes(`${section}.${key}`)))?.key;
+}
+
+/**
  * The values that the engine took, read from its own YAML for the fields' placeholders.
  * @param {string} yaml @returns {Record<string, string>}
  */

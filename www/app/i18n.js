@@ -77,9 +77,13 @@ export const int = (value) => format({ maximumFractionDigits: 0 }, value);
 /** @param {number} value @param {number} [digits] significant ones */
 export const num = (value, digits = 4) => {
   if (!Number.isFinite(value)) return String(value);
-  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)) return value.toExponential(2);
+  if (value === 0) return '0';
+  if ((Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)) return value.toExponential(2);
   return format({ maximumSignificantDigits: digits, minimumSignificantDigits: Math.min(3, digits) }, value);
 };
+
+/** For axes: no more digits than it takes. @param {number} value */
+export const short = (value) => (value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(0) : format({ maximumSignificantDigits: 3 }, value));
 
 /** @param {number} value a share from 0 to 1 @param {number} [digits] */
 export const pct = (value, digits = 1) =>

@@ -76,7 +76,10 @@ const session = new Session({
   settled(about) {
     if (!Object.values(ANSWERS).includes(about)) set({ busy: { ...state.busy, [about]: false } });
   },
-  crashed: (message) => set({ engine: 'crashed', crash: message, busy: {} }),
+  crashed(message) {
+    const run = active(state) ? { ...state.run, state: /** @type {const} */ ('failed'), progress: null, stopping: false } : state.run;
+    set({ engine: 'crashed', crash: message, busy: {}, run, trained: false });
+  },
 });
 
 const config = () =>

@@ -11,10 +11,10 @@ const HEIGHT = 220;
 const MARGIN = { top: 12, right: 14, bottom: 26, left: 48 };
 
 /**
- * @param {{ title: string, describe(last: Point, first: Point): string, xName: string, format(value: number): string, range?: [number, number],
+ * @param {{ title: string, describe(last: Point, first: Point): string, xName: string, format(value: number): string, tick?(value: number): string, range?: [number, number],
  *   tone: string, markName: string, testid: string }} options
  */
-export function lineChart({ title, describe, xName, format, range, tone, markName, testid }) {
+export function lineChart({ title, describe, xName, format, tick = format, range, tone, markName, testid }) {
   const svg = /** @type {SVGSVGElement} */ (s('svg', { class: `chart ${tone}`, role: 'img', tabindex: 0, height: HEIGHT, 'aria-label': title }));
   const readout = h('p', { class: 'readout', 'aria-hidden': 'true' });
   const element = h('figure', { class: 'figure', 'data-testid': testid }, h('figcaption', null, title, readout), svg);
@@ -48,10 +48,10 @@ export function lineChart({ title, describe, xName, format, range, tone, markNam
     for (const value of ticks(domain[0], domain[1], 4)) {
       svg.append(
         s('line', { class: 'grid', x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }),
-        s('text', { class: 'tick', x: MARGIN.left - 8, y: y(value) + 4, 'text-anchor': 'end' }, format(value)),
+        s('text', { class: 'tick', x: MARGIN.left - 8, y: y(value) + 4, 'text-anchor': 'end' }, tick(value)),
       );
     }
-    for (const value of ticks(0, Math.max(1, end), width < 420 ? 3 : 6).filter(Number.isInteger)) {
+    for (const value of ticks(0, Math.max(1, end), width < 320 ? 3 : 5).filter(Number.isInteger)) {
       svg.append(s('text', { class: 'tick', x: x(value), y: HEIGHT - 8, 'text-anchor': value === end ? 'end' : 'middle' }, int(value)));
     }
     svg.append(s('line', { class: 'axis', x1: MARGIN.left, x2: width - MARGIN.right, y1: HEIGHT - MARGIN.bottom, y2: HEIGHT - MARGIN.bottom }));

@@ -246,7 +246,9 @@ function takeAway(exportZip) {
       const { modelName, dataName, textColumn } = settings;
       const command = [
         'unzip paddock-adapter.zip -d adapter',
-        `cargo run --release -p paddock -- predict --model_name_or_path ${modelName === 'starter' ? 'starter' : word(modelName)} --adapter_name_or_path adapter --test_file ${word(dataName)} --text_column ${word(textColumn)}`,
+        'cargo run --release -p paddock -- predict \\',
+        `  --model_name_or_path ${word(modelName)} --adapter_name_or_path adapter \\`,
+        `  --test_file ${word(dataName)} --text_column ${word(textColumn)}`,
       ].join('\n');
       return [h('p', null, t('result.native')), h('pre', { tabindex: '0' }, h('code', { 'data-testid': 'native-command' }, command))];
     },

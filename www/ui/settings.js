@@ -1,7 +1,7 @@
 // @ts-check
 import { h, region, setText, updateAll } from './dom.js';
 import { button, card, fact, facts, spinner, trouble, warnings } from './common.js';
-import { FIELDS, MODULES, resolvedValues, unreadable } from '../app/config.js';
+import { FIELDS, MODULES, namedField, resolvedValues, unreadable } from '../app/config.js';
 import { active } from '../app/store.js';
 import { bytes, compact, int, pct, t } from '../app/i18n.js';
 import { download } from '../app/files.js';
@@ -29,7 +29,11 @@ export function settingsPanel(act) {
   const plan = region(
     h('div', { class: 'stack', 'aria-live': 'polite' }),
     (state) => [state.plan, state.busy.check, state.stale, state.trouble.settings],
-    (state) => [spinner(Boolean(state.busy.check), t('settings.checking')), state.plan && !state.trouble.settings ? planCard(state.plan) : null],
+    (state) => {
+      const checking = Boolean(state.busy.check);
+      if (state.trouble.settings || !state.plan) return spinner(checking, t('settings.checking'));
+      return planCard(state.plan, checking);
+    },
   );
   const start = button(t('settings.start'), 'start', act.start, 'primary');
   const check = button(t('settings.check'), 'check', act.check);
@@ -52,10 +56,10 @@ export function settingsPanel(act) {
 function fieldPart(field, setField) {
   const { key, kind } = field;
   const id = `field-${key}`;
-  const hint = h('span', { class: 'hint', id: `${id}-hint` }, t(`fields.${key}.hint`));
-  const wrong = h('span', { class: 'field-error', id: `${id}-error`, hidden: true }, t(kind === 'integer' ? 'settings.not_integer' : 'settings.not_number'));
+  const hint = h('span', { class: 'hint', id: `${id}-hint` }, t(`fields.${key}.hint`), h('code', { class: 'key' }, key));
+  const wrong = h('span', { class: 'field-error', id: `${id}-error`, hidden: true });
   const described = { 'aria-describedby': `${id}-hint ${id}-error` };
-  const name = h('span', { class: 'field-name' }, t(`fields.${key}.name`), ' ', h('code', null, key));
+  const name = h('span', { class: 'field-name' }, t(`fields.${key}.name`));
   if (kind === 'modules') return modulesPart(field, setField, name, hint);
 
   const control =
@@ -72,8 +76,11 @@ function fieldPart(field, setField) {
       const value = state.form[key] ?? '';
       if (control.value.trim() !== value) control.value = value;
       const odd = unreadable(state.form).includes(key);
-      wrong.hidden = !odd;
-      control.setAttribute('aria-invalid', String(odd));
+      const failure = state.trouble.settings;
+      const refused = !odd && failure !== undefined && namedField(failure.message) === key;
+      wrong.hidden = !odd && !refused;
+      setText(wrong, odd ? t(kind === 'integer' ? 'settings.not_integer' : 'settings.not_number') : refused ? failure.message : '');
+      control.setAttribute('aria-invalid', String(odd || refused));
       if (state.plan && state.plan.config_yaml !== yaml) {
         yaml = state.plan.config_yaml;
         const taken = resolvedValues(yaml)[key];
@@ -107,8 +114,8 @@ function modulesPart({ key }, setField, name, hint) {
   };
 }
 
-/** @param {import('../protocol.js').Plan} plan */
-function planCard(plan) {
+/** @param {import('../protocol.js').Plan} plan @param {boolean} checking a newer one is on its way */
+function planCard(plan, checking) {
   const memory = [
     { name: t('plan.weights'), bytes: plan.weight_bytes, tone: 'tone-1' },
     { name: t('plan.training'), bytes: plan.training_bytes, tone: 'tone-2' },
@@ -118,7 +125,7 @@ function planCard(plan) {
   return h(
     'article',
     { class: 'sheet', 'data-testid': 'plan' },
-    h('p', { class: 'overline' }, t('plan.title')),
+    h('p', { class: 'overline', role: 'status' }, t(checking ? 'settings.checking' : 'plan.title')),
     facts(
       fact(t('plan.rows'), int(plan.train_rows), { hint: t('plan.held_out', { n: plan.validation_rows }), testid: 'plan-rows' }),
       fact(t('plan.steps'), int(plan.total_steps), { hint: t(`device.${plan.device}`), testid: 'plan-steps' }),

@@ -3,7 +3,7 @@ import { h, region, setText, updateAll } from './dom.js';
 import { button, card, trouble, warnings } from './common.js';
 import { lineChart } from '../charts/line.js';
 import { active, remaining } from '../app/store.js';
-import { duration, int, num, pct, t } from '../app/i18n.js';
+import { duration, int, num, pct, short, t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').State} State */
 
@@ -118,6 +118,7 @@ function charts() {
     describe: (last, first) => t('train.from_to', { from: num(first.y), to: num(last.y) }),
     xName: t('train.x'),
     format: (value) => num(value, 3),
+    tick: short,
     tone: 'tone-loss',
     markName: t('train.held_out'),
     testid: 'loss-chart',

@@ -1,7 +1,6 @@
-// @ts-check
 /**
- * Stands in for worker.js where the page alone is looked at: speaks the protocol, trains nothing, and is never shipped.
- * What it says is made up; only its order and shapes are the engine's. A learning rate of 666 makes it die.
+ * Stands in for the generated paddock-web.js where the page and worker.js alone are tested: speaks the protocol, trains nothing,
+ * and is never shipped. What it says is made up; only its order and shapes are the engine's. A learning rate of 666 makes it panic.
  */
 
 const DEVICE_CPU = { id: 'cpu', name: 'One WebAssembly thread with SIMD', api: 'CPU', software: false, features: ['simd128'], limits: {} };
@@ -14,16 +13,19 @@ const DEVICE_GPU = {
   limits: { maxBufferSize: 1 << 30, maxStorageBufferBindingSize: 1 << 30, maxComputeInvocationsPerWorkgroup: 256, maxComputeWorkgroupStorageSize: 32768 },
 };
 
+
 /** @type {any} */ let data = null;
 /** @type {any} */ let model = null;
+let id = 0;
+/** Units of work, one an `advance`; a unit that gives `false` is done again next time. @type {Array<() => any>} */
+let work = [];
 let paused = false;
 let stopped = false;
-let id = 0;
-/** @type {number | null} */ let current = null;
+/** @type {(envelope: any, files?: any[]) => void} */ let send = () => {};
 
 const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
 /** @param {any} event @param {any[]} [files] */
-const emit = (event, files = []) => self.postMessage({ envelope: { run: id ? `run-${id}` : '', ...event }, files, id: current });
+const emit = (event, files) => send({ run: id ? `run-${id}` : '', ...event }, files);
 /** @param {string} message @param {string} advice */
 const fail = (message, advice) => emit({ type: 'failed', message, advice });
 
@@ -114,43 +116,51 @@ function evaluation(when, step, accuracy, labels) {
 }
 
 /** @param {any} config */
-async function run(config) {
+function start(config) {
   id += 1;
   paused = stopped = false;
   emit({ type: 'state', state: 'preparing' });
   const it = plan(config);
-  if (!it) return;
-  for (let i = 0; i <= 20; i += 5) emit({ type: 'progress', phase: 'loading_weights', done: i, total: 20 }), await sleep(30);
-  for (let i = 0; i <= 400; i += 100) emit({ type: 'progress', phase: 'tokenizing', done: i, total: 400 }), await sleep(30);
-  emit({ type: 'state', state: 'evaluating' });
-  await sleep(100);
-  emit(evaluation('before', 0, 0.512, it.labels));
-  emit({ type: 'state', state: 'training' });
+  if (it?.type !== 'plan') return;
+  const begun = performance.now();
   let step = 0;
-  const start = performance.now();
-  while (step < it.total_steps && !stopped) {
-    if (paused) {
-      await sleep(20);
-      continue;
-    }
-    step += 1;
-    if (config.training.learning_rate === 666) throw new Error('panicked at crate/src/train/step.rs:1:1: made up by the fake worker');
-    const share = step / it.total_steps;
-    const noise = Math.sin(step * 12.9898) * 0.08 + Math.sin(step * 3.17) * 0.05;
-    emit({
-      type: 'step', step, total_steps: it.total_steps, epoch: share * 2, loss: 0.69 * Math.exp(-2 * share) + 0.12 + noise * (1 - share * 0.5), accuracy: Math.min(1, Math.max(0, 0.52 + 0.42 * share + noise)),
-      grad_norm: 1.2 - 0.7 * share + noise, learning_rate: 0.002 * (1 - share), tokens_per_second: 1560 + noise * 400, seconds: 0.03,
-    });
-    if (step === Math.round(it.total_steps / 2)) emit(evaluation('during', step, 0.81, it.labels)), emit({ type: 'warning', message: '3 texts were cut to 128 tokens.' });
-    await sleep(30);
-  }
-  emit({ type: 'state', state: 'evaluating' });
-  emit({ type: 'progress', phase: 'evaluating', done: 60, total: 121 });
-  await sleep(150);
-  const after = evaluation('after', step, 0.934, it.labels);
-  emit(after);
-  emit({ type: 'finished', completed: !stopped, steps: step, seconds: (performance.now() - start) / 1000, before: null, after: after.metrics, rows: after.rows });
-  emit({ type: 'state', state: 'succeeded' });
+  work = [
+    ...[0, 5, 10, 15, 20].map((done) => () => emit({ type: 'progress', phase: 'loading_weights', done, total: 20 })),
+    ...[0, 200, 400].map((done) => () => emit({ type: 'progress', phase: 'tokenizing', done, total: 400 })),
+    () => emit({ type: 'state', state: 'evaluating' }),
+    () => emit(evaluation('before', 0, 0.512, it.labels)),
+    () => emit({ type: 'state', state: 'training' }),
+    () => {
+      if (step === it.total_steps || stopped) return true;
+      step += 1;
+      if (config.training.learning_rate === 666) return panic();
+      const share = step / it.total_steps;
+      const noise = Math.sin(step * 12.9898) * 0.08 + Math.sin(step * 3.17) * 0.05;
+      emit({
+        type: 'step', step, total_steps: it.total_steps, epoch: share * 2, loss: 0.69 * Math.exp(-2 * share) + 0.12 + noise * (1 - share * 0.5), accuracy: Math.min(1, Math.max(0, 0.52 + 0.42 * share + noise)),
+        grad_norm: 1.2 - 0.7 * share + noise, learning_rate: 0.002 * (1 - share), tokens_per_second: 1560 + noise * 400, seconds: 0.03,
+      });
+      if (step === Math.round(it.total_steps / 2)) emit(evaluation('during', step, 0.81, it.labels)), emit({ type: 'warning', message: '3 texts were cut to 128 tokens.' });
+      return false;
+    },
+    () => emit({ type: 'state', state: 'evaluating' }),
+    () => emit({ type: 'progress', phase: 'evaluating', done: 60, total: 121 }),
+    () => {
+      const after = evaluation('after', step, 0.934, it.labels);
+      emit(after);
+      emit({ type: 'finished', completed: !stopped, steps: step, seconds: (performance.now() - begun) / 1000, before: null, after: after.metrics, rows: after.rows });
+      emit({ type: 'state', state: 'succeeded' });
+    },
+  ];
+}
+
+/** As a trap in wasm looks from outside: an uncaught error, and a promise that never settles. */
+function panic() {
+  console.error('panicked at crate/src/train/step.rs:1:1:\nmade up by the fake engine');
+  setTimeout(() => {
+    throw new WebAssembly.RuntimeError('unreachable');
+  });
+  return new Promise(() => {});
 }
 
 /** @param {any} command @param {File[]} files */
@@ -197,7 +207,7 @@ async function handle(command, files) {
       return it && emit(it);
     }
     case 'start':
-      return void run(command.config).catch((error) => self.postMessage({ crash: error.message }));
+      return start(command.config);
     case 'pause':
       paused = true;
       return emit({ type: 'state', state: 'paused' });
@@ -220,13 +230,25 @@ async function handle(command, files) {
   }
 }
 
-/** @type {Promise<void>} */ let chain = Promise.resolve();
-self.addEventListener('message', ({ data: message }) => {
-  chain = chain.then(async () => {
-    current = message.id;
-    await handle(message.command, message.files);
-    current = null;
-    self.postMessage({ handled: message.id });
-  });
-});
-self.postMessage({ ready: true });
+export class Engine {
+  /** @param {(envelope: any, files?: any[]) => void} emit */
+  constructor(emit) {
+    send = emit;
+  }
+
+  /** @param {any} command @param {File[]} files */
+  async handle(command, files) {
+    await handle(command, files);
+  }
+
+  async advance() {
+    await sleep(20);
+    if ((await work[0]()) !== false) work.shift();
+  }
+
+  busy() {
+    return work.length > 0 && !paused;
+  }
+}
+
+export default async function init() {}
