@@ -136,6 +136,7 @@ fn headers_are_made_usable() {
     let table = read("a.csv", "text, text ,,label\n1,2,3,4\n");
     assert_eq!(table.columns, ["text", "text_2", "column_3", "label"]);
     assert!(table.warnings[0].contains("`text` more than once"), "{:?}", table.warnings);
+    assert_eq!(read("a.csv", "a,a_2,a,a,a_2\n1,2,3,4,5\n").columns, ["a", "a_2", "a_3", "a_4", "a_2_2"]);
     assert!(read("a.csv", "good film,1\nbad film,0\n").warnings[0].contains("`1` is no usual column name"));
 }
 
@@ -218,6 +219,9 @@ fn json_arrays() {
     assert!(refused("a.json", "[".repeat(1 << 20).as_bytes()).contains("EOF"));
     let deep = format!("[{{\"text\": {}", "[".repeat(1 << 20));
     assert!(refused("a.json", deep.as_bytes()).contains("recursion limit"));
+    assert!(
+        refused("a.json", b"{\n  \"data\": [{\"text\": \"a\"}]\n}\n").contains("one JSON value over several lines")
+    );
     let wide: String = (0..1001).map(|i| format!("{{\"k{i}\": 1}}\n")).collect();
     assert!(refused("a.jsonl", wide.as_bytes()).starts_with("a.jsonl, row 1001: more than 1000 different keys"));
 }
