@@ -258,7 +258,7 @@ fn resolve_training(raw: &TrainingSection) -> Result<TrainingConfig> {
             Schedule::Linear,
         )?,
         // A zero beside the other's value says nothing: only one of the two is kept.
-        warmup_ratio: warmup_ratio.filter(|_| !raw.warmup_steps.is_some_and(|steps| steps != 0)),
+        warmup_ratio: warmup_ratio.filter(|_| raw.warmup_steps.is_none_or(|steps| steps == 0)),
         warmup_steps: raw
             .warmup_steps
             .filter(|steps| *steps != 0 || warmup_ratio.is_none())
