@@ -225,9 +225,8 @@ fn resolve_training(raw: &TrainingSection) -> Result<TrainingConfig> {
     if !(num_epochs > 0.0 && num_epochs <= 1e6) {
         return Err(Error::config("training.num_epochs", "a number above 0 and at most 1000000", num_epochs));
     }
-    if raw.warmup_ratio.is_some_and(|ratio| ratio != 0.0) && raw.warmup_steps.is_some_and(|steps| steps != 0) {
-        let expected = "only one of training.warmup_ratio and training.warmup_steps";
-        return Err(Error::config("training.warmup_ratio", expected, "both"));
+    if let (Some(ratio), Some(1..)) = (raw.warmup_ratio.filter(|ratio| *ratio != 0.0), raw.warmup_steps) {
+        return Err(Error::config("training.warmup_ratio", "0 beside training.warmup_steps", ratio));
     }
     let warmup_ratio = raw.warmup_ratio.map(|ratio| range(&key("warmup_ratio"), ratio, 0.0, 1.0)).transpose()?;
     let beta = |name, value: Option<f64>, default| {
@@ -259,7 +258,7 @@ fn resolve_training(raw: &TrainingSection) -> Result<TrainingConfig> {
             Schedule::Linear,
         )?,
         // A zero beside the other's value says nothing: only one of the two is kept.
-        warmup_ratio: warmup_ratio.filter(|_| !raw.warmup_steps.is_some_and(|steps| steps != 0)),
+        warmup_ratio: warmup_ratio.filter(|_| raw.warmup_steps.is_none_or(|steps| steps == 0)),
         warmup_steps: raw
             .warmup_steps
             .filter(|steps| *steps != 0 || warmup_ratio.is_none())

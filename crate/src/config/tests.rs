@@ -98,7 +98,7 @@ fn unknown_keys_name_the_line_and_the_nearest() {
     for (yaml, place, key, nearest) in [
         ("task: text-classification\ntraining:\n  batchsize: 4\n", "run.yaml line 3", "`batchsize`", "`batch_size`"),
         ("batch_size: 4\n", "run.yaml line 1", "`batch_size`", "`training.batch_size`"),
-        ("lora:\n  alpha: 4\n", "run.yaml line 2", "`alpha`", "lora_alpha"),
+        ("lora:\n  alpha: 4\n", "run.yaml line 2", "`alpha`", "Did you mean `lora.lora_alpha`?"),
         ("lora:\n  zzzzzzzzzzzz: 4\n", "run.yaml line 2", "`zzzzzzzzzzzz`", "lora_dropout"),
     ] {
         let error = resolve(yaml).expect_err(yaml);

@@ -200,6 +200,14 @@ fn explain(error: &YamlError, text: &str, file: &str) -> Error {
         YamlError::SerdeUnknownField { field, expected, .. } => {
             (format!("unknown key `{field}`"), did_you_mean(field, Some(expected)))
         }
+        YamlError::Unexpected { expected, .. } => {
+            let expected = match *expected {
+                "mapping start" => "keys with values",
+                "sequence start" => "a list, such as `[q_proj, v_proj]`",
+                other => other,
+            };
+            (format!("`{written}`: expected {expected} here"), "Correct the YAML at this place.".to_owned())
+        }
         YamlError::DuplicateMappingKey { key, .. } => {
             (format!("key `{}` stands twice", key.as_deref().unwrap_or("?")), "Keep one of the two.".to_owned())
         }
@@ -239,7 +247,8 @@ fn plain(error: &YamlError, file: &str) -> String {
 fn did_you_mean(key: &str, here: Option<&[&str]>) -> String {
     let last = |name: &'static str| name.rsplit_once('.').map_or(name, |(_, last)| last);
     let distance = |name: &str| edit_distance(key, name);
-    let close = |distance: usize| distance <= key.chars().count().max(3) / 3 + 1;
+    let length = key.chars().count();
+    let close = |distance: usize| distance <= length / 3 + 1 && distance < length;
 
     let mut best: Option<(usize, String)> = None;
     let mut offer = |distance: usize, name: &str| {
@@ -253,6 +262,10 @@ fn did_you_mean(key: &str, here: Option<&[&str]>) -> String {
     for (name, _) in KEYS {
         offer(distance(name), name);
         offer(distance(last(name)), name);
+        // `alpha` for `lora_alpha`, `epochs` for `num_epochs`.
+        if last(name).split('_').any(|word| word == key) {
+            offer(1, name);
+        }
     }
     match (best, here) {
         (Some((_, name)), _) => format!("Did you mean `{name}`?"),

@@ -28,6 +28,10 @@ pub(super) fn read_lines(name: &str, text: &str) -> Result<Table> {
             Err(error) => rows.skipped.push(number, reason(&error)),
         }
     }
+    if rows.rows.is_empty() && rows.skipped.count > 1 && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        let advice = "Write an array of objects (`[{…}, {…}]`), or one object a line (JSON lines).";
+        return Err(Error::data(name, "this is one JSON value over several lines, not a table", advice));
+    }
     rows.into_table(name, Format::Jsonl)
 }
 

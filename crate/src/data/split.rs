@@ -92,3 +92,78 @@ pub fn split(file: &str, rows: Vec<Example>, fraction: f64, seed: u64) -> Result
     }
     Ok((training, validation))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(classes: &[usize]) -> Vec<Example> {
+        let example = |(row, class): (u64, &usize)| Example { row, text: String::new(), target: Target::Class(*class) };
+        (2..).zip(classes).map(example).collect()
+    }
+
+    fn numbers(rows: &[Example]) -> Vec<u64> {
+        rows.iter().map(|row| row.row).collect()
+    }
+
+    #[test]
+    fn a_shuffle_is_the_same_everywhere() {
+        let mut items: Vec<u32> = (0..10).collect();
+        shuffle(&mut items, 42, 0);
+        // Written down once; a change of it would change every run.
+        assert_eq!(items, [9, 7, 2, 5, 0, 1, 4, 3, 8, 6]);
+        let mut other: Vec<u32> = (0..10).collect();
+        shuffle(&mut other, 42, 1);
+        assert_ne!(items, other);
+    }
+
+    #[test]
+    fn each_class_is_held_out_alike() {
+        let classes: Vec<usize> = (0..100).map(|row| usize::from(row % 5 == 0)).collect();
+        let (training, validation) = split("a.csv", rows(&classes), 0.1, 42).expect("a split");
+        assert_eq!((training.len(), validation.len()), (90, 10));
+        assert_eq!(validation.iter().filter(|row| row.target == Target::Class(1)).count(), 2);
+        let mut all = [numbers(&training), numbers(&validation)].concat();
+        assert!(numbers(&training).is_sorted() && numbers(&validation).is_sorted());
+        all.sort_unstable();
+        assert_eq!(all, (2..102).collect::<Vec<_>>());
+
+        let again = split("a.csv", rows(&classes), 0.1, 42).expect("a split");
+        assert_eq!(numbers(&again.1), numbers(&validation));
+        let other = split("a.csv", rows(&classes), 0.1, 43).expect("a split");
+        assert_ne!(numbers(&other.1), numbers(&validation));
+    }
+
+    #[test]
+    fn shares_are_rounded_by_largest_remainder() {
+        // 7 and 3 rows, 2.5 → 3 held out: shares 2.1 and 0.9.
+        let (_, validation) = split("a.csv", rows(&[0, 0, 0, 0, 0, 0, 0, 1, 1, 1]), 0.25, 1).expect("a split");
+        assert_eq!(validation.iter().filter(|row| row.target == Target::Class(1)).count(), 1);
+        assert_eq!(validation.len(), 3);
+    }
+
+    #[test]
+    fn both_parts_have_rows_or_it_fails() {
+        for fraction in [0.001, 0.5, 0.999] {
+            let (training, validation) = split("a.csv", rows(&[0, 0, 1, 1, 2]), fraction, 1).expect("a split");
+            assert!(!training.is_empty() && !validation.is_empty());
+            // Each class stays in training, also the one of a single row.
+            for class in 0..3 {
+                assert!(training.iter().any(|row| row.target == Target::Class(class)), "{fraction}");
+            }
+        }
+        assert!(split("a.csv", rows(&[0]), 0.5, 1).is_err());
+        assert!(split("a.csv", rows(&[0, 1]), 0.5, 1).is_err());
+    }
+
+    #[test]
+    fn a_sample_keeps_the_order() {
+        let all = rows(&[0; 50]);
+        let some = sample(all.clone(), Some(10), 3);
+        assert_eq!(some.len(), 10);
+        assert!(numbers(&some).is_sorted());
+        assert_ne!(numbers(&some), numbers(&sample(all.clone(), Some(10), 4)));
+        assert_eq!(sample(all.clone(), Some(50), 3), all);
+        assert_eq!(sample(all.clone(), None, 3), all);
+    }
+}

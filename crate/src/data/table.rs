@@ -1,5 +1,7 @@
 //! A table of text cells, and the choice of the reader for a file.
 
+use std::collections::HashMap;
+
 use super::{MOST_BYTES, MOST_COLUMNS, MOST_NAMED, decode, delimited, json};
 use crate::error::{Error, Result};
 
@@ -245,16 +247,17 @@ pub(super) fn tidy_columns(name: &str, header: Vec<String>, warnings: &mut Vec<S
         return Err(Error::row(name, 1, message, "Put a line with the columns' names first, such as `text,label`."));
     }
     let mut columns: Vec<String> = Vec::with_capacity(header.len());
+    let mut copies: HashMap<String, usize> = HashMap::new();
     for (number, column) in (1..).zip(header) {
         let trimmed = column.trim();
         let wanted = if trimmed.is_empty() { format!("column_{number}") } else { trimmed.to_owned() };
         let mut free = wanted.clone();
-        for copy in 2.. {
-            if !columns.contains(&free) {
-                break;
-            }
+        while copies.contains_key(&free) {
+            let copy = copies.entry(wanted.clone()).or_insert(1);
+            *copy += 1;
             free = format!("{wanted}_{copy}");
         }
+        copies.insert(free.clone(), 1);
         if free != wanted {
             warnings.push(format!(
                 "{name}: the header names `{wanted}` more than once; column {number} is called `{free}`"

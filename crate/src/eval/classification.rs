@@ -16,10 +16,8 @@ impl Classification {
         Self { confusion: vec![vec![0; labels]; labels], loss: Mean::default() }
     }
 
-    /// One row: its class, the model's answer, its cross-entropy.
-    ///
-    /// # Panics
-    /// Never: a class beyond the number of labels is left out, as the model has no such output.
+    /// One row: its class, the model's answer, its cross-entropy. A class beyond the labels is left out, as the
+    /// model has no such output.
     pub fn add(&mut self, actual: usize, predicted: usize, loss: f64) {
         if let Some(count) = self.confusion.get_mut(actual).and_then(|row| row.get_mut(predicted)) {
             *count += 1;

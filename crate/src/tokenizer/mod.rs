@@ -5,6 +5,8 @@ mod train;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use tokenizers::{NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
 use crate::error::{Error, Result};
 pub use train::{BOS, EOS, PAD, train_bpe};
 
@@ -36,8 +38,8 @@ pub struct Tokenizer {
     suffix: Vec<u32>,
     vocab_size: usize,
     unknown: Option<u32>,
-    /// Every byte has a token, so that no text is beyond it.
-    complete: bool,
+    /// Not every byte has a token, nor is there an unknown token: some texts cannot be written in it.
+    lossy: bool,
     /// Bytes of the longest token.
     longest: usize,
 }
@@ -92,7 +94,7 @@ impl Tokenizer {
             suffix: checked.suffix,
             vocab_size,
             unknown,
-            complete,
+            lossy: !complete && unknown.is_none(),
             longest,
         })
     }
@@ -135,25 +137,52 @@ impl Tokenizer {
     }
 
     fn encode_piece(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let failed = |error: tokenizers::Error| Error::tokenizer(&self.file, error.to_string(), check::ANOTHER);
-        if self.complete {
-            let encoding = guarded(&self.file, || self.inner.encode_fast(text, false))?.map_err(failed)?;
-            ids.extend_from_slice(encoding.get_ids());
-            return Ok(());
-        }
-        // Characters without a token are left out of a BPE's answer in silence: look for holes in what it covers.
-        let encoding = guarded(&self.file, || self.inner.encode(text, false))?.map_err(failed)?;
-        let mut covered = vec![false; text.len()];
-        for (start, end) in encoding.get_offsets() {
-            covered.get_mut(*start..*end).unwrap_or_default().fill(true);
-        }
-        let lost = text.char_indices().find(|(at, c)| !covered[*at] && !c.is_whitespace() && !c.is_control());
-        if let Some((_, lost)) = lost {
+        // A BPE leaves out characters without a token in silence.
+        if self.lossy && self.loses(text)? {
+            let mut lost = '?';
+            for c in text.chars() {
+                if self.loses(c.encode_utf8(&mut [0; 4]))? {
+                    lost = c;
+                    break;
+                }
+            }
             let message = format!("the vocabulary has no token for `{lost}`, which the data needs");
             return Err(Error::tokenizer(&self.file, message, "Choose a model whose tokenizer covers the data."));
         }
+        let encoding =
+            guarded(&self.file, || self.inner.encode_fast(text, false))?.map_err(|error| self.failed(&error))?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
+    }
+
+    /// Whether a character of `text`, in the form in which the model sees it, has no token of its own, where a BPE
+    /// begins. White space and control characters may get lost.
+    fn loses(&self, text: &str) -> Result<bool> {
+        let splits = guarded(&self.file, || {
+            let mut normalized = NormalizedString::from(text);
+            if let Some(normalizer) = self.inner.get_normalizer() {
+                normalizer.normalize(&mut normalized)?;
+            }
+            let mut pretokenized = PreTokenizedString::from(normalized);
+            if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
+                pre_tokenizer.pre_tokenize(&mut pretokenized)?;
+            }
+            Ok(pretokenized)
+        })?
+        .map_err(|error: tokenizers::Error| self.failed(&error))?;
+        let added = self.inner.get_added_vocabulary().get_vocab();
+        Ok(splits.get_splits(OffsetReferential::Normalized, OffsetType::None).into_iter().any(|(part, ..)| {
+            let known = |c: char| {
+                c.is_whitespace() || c.is_control() || self.inner.token_to_id(c.encode_utf8(&mut [0; 4])).is_some()
+            };
+            // Added tokens are taken out before the model sees the rest.
+            !part.chars().all(known)
+                && !added.keys().fold(part.to_owned(), |rest, token| rest.replace(token, "")).chars().all(known)
+        }))
+    }
+
+    fn failed(&self, error: &tokenizers::Error) -> Error {
+        Error::tokenizer(&self.file, error.to_string(), check::ANOTHER)
     }
 
     /// The text of `ids`, without the special tokens where `skip_special` says so.
@@ -165,8 +194,7 @@ impl Tokenizer {
             let message = format!("id {id} is beyond the vocabulary of {}", self.vocab_size);
             return Err(Error::tokenizer(&self.file, message, BELONGS));
         }
-        guarded(&self.file, || self.inner.decode(ids, skip_special))?
-            .map_err(|error| Error::tokenizer(&self.file, error.to_string(), check::ANOTHER))
+        guarded(&self.file, || self.inner.decode(ids, skip_special))?.map_err(|error| self.failed(&error))
     }
 
     /// One more than the largest id.
