@@ -165,7 +165,7 @@ const act = {
   check: () => send({ type: 'check', config: config() }),
   start() {
     clearTimeout(checkTimer);
-    const settings = { modelName: state.model?.name ?? '', dataName: state.data?.name ?? '', textColumn: state.textColumn };
+    const settings = { modelName: state.model?.name ?? '', full: state.form.method === 'full' };
     set({ run: { ...noRun(), state: 'preparing' }, prediction: null, trained: false, settings });
     send({ type: 'start', config: config() });
     act.go('train');

@@ -23,11 +23,11 @@
  *   data: import('../protocol.js').DataSummary | null, textColumn: string, labelColumn: string,
  *   form: import('./config.js').Form, plan: import('../protocol.js').Plan | null, stale: boolean,
  *   busy: Partial<Record<Command['type'], boolean>>,
- *   run: Run, trained: boolean, settings: RunSettings | null, asked: string,
+ *   run: Run, trained: boolean, settings: RunSettings | null, asked: string, exported: string,
  *   prediction: import('../protocol.js').Prediction | null,
  *   trouble: Partial<Record<Panel, Trouble>>,
  * }} State
- * @typedef {{ modelName: string, dataName: string, textColumn: string }} RunSettings
+ * @typedef {{ modelName: string, full: boolean }} RunSettings
  */
 
 /** @type {Record<Command['type'], Panel>} Where a command's failure is shown. */
@@ -82,6 +82,7 @@ export const initial = (form, device) => ({
   trained: false,
   settings: null,
   asked: '',
+  exported: '',
   prediction: null,
   trouble: {},
 });
@@ -128,6 +129,8 @@ export function reduce(state, event, about, now) {
       return { ...state, run: { ...run, progress: null, checks: [...run.checks, event] } };
     case 'prediction':
       return { ...state, prediction: event };
+    case 'exported':
+      return { ...state, exported: event.files[0]?.name ?? '' };
     case 'warning':
       return { ...state, run: { ...run, warnings: [...run.warnings, event.message] } };
     case 'finished':

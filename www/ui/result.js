@@ -1,5 +1,5 @@
 // @ts-check
-import { clip, h, region, updateAll } from './dom.js';
+import { clip, h, region, setText, updateAll } from './dom.js';
 import { bars, button, card, spinner, trouble } from './common.js';
 import { confusionMatrix, MOST_CLASSES } from '../charts/confusion.js';
 import { active } from '../app/store.js';
@@ -98,8 +98,8 @@ function comparison({ run }) {
               'tr',
               null,
               h('th', { scope: 'row' }, t(`metric.${key}`)),
-              h('td', { class: 'number', 'data-testid': `before-${key}` }, show(a, share)),
-              h('td', { class: 'number', 'data-testid': `after-${key}` }, show(b, share)),
+              h('td', { class: 'number', 'data-testid': `metric-before-${key}` }, show(a, share)),
+              h('td', { class: 'number', 'data-testid': `metric-after-${key}` }, show(b, share)),
               h('td', { class: `number ${better === null ? '' : better ? 'good' : 'bad'}` }, change(a, b, share)),
             );
           }),
@@ -232,31 +232,34 @@ function tryIt(predict) {
   };
 }
 
+/** A longer text would hide the command that it is part of. */
+const MOST_QUOTED = 160;
+
 /** A name as one shell word. @param {string} name */
 const word = (name) => (/^[\w./-]+$/.test(name) ? name : `'${name.replace(/'/g, `'\\''`)}'`);
 
 /** @param {() => void} exportZip */
 function takeAway(exportZip) {
   const save = button(t('result.download'), 'download-adapter', exportZip, 'primary');
+  const hint = h('p', null);
   const how = region(
     h('div', { class: 'stack-tight' }),
-    (state) => [state.settings],
-    ({ settings }) => {
+    (state) => [state.settings, state.asked, state.exported],
+    ({ settings, asked, exported }) => {
       if (!settings) return [];
-      const { modelName, dataName, textColumn } = settings;
-      const command = [
-        'unzip paddock-adapter.zip -d adapter',
-        'cargo run --release -p paddock -- predict \\',
-        `  --model_name_or_path ${word(modelName)} --adapter_name_or_path adapter \\`,
-        `  --test_file ${word(dataName)} --text_column ${word(textColumn)}`,
-      ].join('\n');
-      return [h('p', null, t('result.native')), h('pre', { tabindex: '0' }, h('code', { 'data-testid': 'native-command' }, command))];
+      const zip = word(exported || (settings.full ? 'model.zip' : 'adapter.zip'));
+      const text = word(asked && asked.length <= MOST_QUOTED ? asked : t('result.native_text'));
+      const command = settings.full
+        ? [`unzip ${zip} -d model`, 'cargo run --release -p paddock -- predict \\', `  --model_name_or_path model --text ${text}`]
+        : ['cargo run --release -p paddock -- predict \\', `  --model_name_or_path ${word(settings.modelName)} --adapter ${zip} \\`, `  --text ${text}`];
+      return [h('p', null, t('result.native')), h('pre', { tabindex: '0' }, h('code', { 'data-testid': 'native-command' }, command.join('\n')))];
     },
   );
   return {
-    element: h('section', { class: 'sheet' }, h('h3', null, t('result.take')), h('p', null, t('result.take_hint')), h('div', { class: 'actions' }, save), how.element),
+    element: h('section', { class: 'sheet' }, h('h3', null, t('result.take')), hint, h('div', { class: 'actions' }, save), how.element),
     /** @param {State} state */
     update(state) {
+      setText(hint, t(state.settings?.full ? 'result.take_hint_full' : 'result.take_hint'));
       save.disabled = Boolean(state.busy.export) || active(state) || !state.trained;
       how.update(state);
     },
