@@ -56,7 +56,7 @@ test('from machine to result, with a pause in between', async (t) => {
   assert.equal((await classify(page, "It's the minutes of Thursday")).label, 'ham')
   const [download] = await Promise.all([page.waitForEvent('download'), at(page, 'download-adapter').click()])
   assert.equal((await readFile(await download.path())).length, 22)
-  assert.match(await at(page, 'native-command').textContent(), /--adapter paddock-adapter\.zip .*--text 'It'\\''s the minutes of Thursday'/s)
+  assert.match(await at(page, 'native-command').textContent(), /--adapter adapter\.zip .*--text 'It'\\''s the minutes of Thursday'/s)
 
   const sent = (await events(page, 'plan')).at(-1).config_yaml
   assert.match(sent, /train_file: mail.csv/)

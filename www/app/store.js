@@ -114,13 +114,15 @@ export function reduce(state, event, about, now) {
     case 'plan':
       return { ...state, plan: event, stale: false };
     case 'state': {
+      // Classifying can fail too; that says nothing about the run that is over.
+      if (event.state === 'failed' && !active(state)) return state;
       const clock = event.state === 'training' ? { ...run.clock, since: now } : run.clock;
       const progress = event.state === run.state ? run.progress : null;
       const next = { ...run, id: event.run || run.id, state: event.state, progress, clock };
       return { ...state, run: next, trained: state.trained || event.state === 'succeeded' };
     }
     case 'progress':
-      return { ...state, run: { ...run, progress: { phase: event.phase, done: event.done, total: event.total } } };
+      return { ...state, run: { ...run, progress: event.total && event.done >= event.total ? null : { phase: event.phase, done: event.done, total: event.total } } };
     case 'step':
       return { ...state, run: { ...run, progress: null, steps: [...run.steps, event], clock: tick(run.clock, event.step, now) } };
     case 'evaluation':

@@ -80,9 +80,7 @@ function environment({ environment, quota }) {
       fact(t('machine.cores'), int(navigator.hardwareConcurrency || 1)),
       fact(t('machine.version'), environment.version),
     ),
-    environment.notes.length
-      ? h('div', { class: 'notice notice-info' }, h('ul', { class: 'plain' }, environment.notes.map((note) => h('li', null, note))))
-      : null,
+    environment.notes.length ? h('ul', { class: 'plain hint' }, environment.notes.map((note) => h('li', null, note))) : null,
   ];
 }
 

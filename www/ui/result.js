@@ -247,7 +247,7 @@ function takeAway(exportZip) {
     (state) => [state.settings, state.asked, state.exported],
     ({ settings, asked, exported }) => {
       if (!settings) return [];
-      const zip = word(exported || (settings.full ? 'model.zip' : 'adapter.zip'));
+      const zip = word(exported || 'adapter.zip');
       const text = word(asked && asked.length <= MOST_QUOTED ? asked : t('result.native_text'));
       const command = settings.full
         ? [`unzip ${zip} -d model`, 'cargo run --release -p paddock -- predict \\', `  --model_name_or_path model --text ${text}`]
