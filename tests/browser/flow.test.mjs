@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
@@ -129,6 +129,7 @@ test('pause, resume and stop take effect between steps, and what was trained can
 
 test('bad models and tables get a clear error, and the page goes on', LONG, async (t) => {
   const page = await openPage(t)
+  await record(page)
   await page.getByTestId('device-reason').filter({ hasText: /./ }).waitFor()
   await page.getByTestId('device-cpu').check()
   const good = await starterFiles()
@@ -149,8 +150,8 @@ test('bad models and tables get a clear error, and the page goes on', LONG, asyn
     await at(page, 'model-files').setInputFiles(Object.values({ ...good, ...change }).filter(Boolean))
     await failure(page).filter({ hasText: says }).waitFor({ timeout: 30_000 }).catch((error) => assert.fail(`${what}: ${error.message}`))
     await at(page, 'model-files').setInputFiles(Object.values(good))
+    await failure(page).waitFor({ state: 'detached' })
     await at(page, 'model-summary').waitFor()
-    assert.equal(await failure(page).count(), 0, what)
   }
 
   const tables = [
@@ -162,8 +163,13 @@ test('bad models and tables get a clear error, and the page goes on', LONG, asyn
     await chooseData(page, name, content)
     await failure(page).filter({ hasText: says }).waitFor({ timeout: 30_000 }).catch((error) => assert.fail(`${what}: ${error.message}`))
   }
-  await chooseData(page, 'long-line.csv', `text,label\n${'word '.repeat(10_000_000)}`)
-  await failure(page).or(at(page, 'preview')).first().waitFor({ timeout: 120_000 })
+  // 50 MB in one line: whatever the answer is, it comes. (Playwright takes that much from a file only.)
+  const folder = await mkdtemp(join(tmpdir(), 'paddock-flow-'))
+  t.after(() => rm(folder, { recursive: true, force: true }))
+  await writeFile(join(folder, 'long-line.csv'), `text,label\n${'word '.repeat(10_000_000)}`)
+  const before = await page.evaluate(() => window.recorded.length)
+  await at(page, 'data-input').setInputFiles(join(folder, 'long-line.csv'))
+  await page.waitForFunction((n) => window.recorded.length > n, before, { timeout: 120_000 })
   // Read as Latin-1 or refused by name, never shown with wrong letters.
   await chooseData(page, 'latin.csv', Buffer.from('text,label\ncaf\xe9 cr\xe8me,ham\nna\xefve,spam\n', 'latin1'))
   await failure(page).filter({ hasText: /latin\.csv/ }).or(at(page, 'preview').filter({ hasText: 'café crème' })).first().waitFor()

@@ -63,6 +63,20 @@ test('from machine to result, with a pause in between', async (t) => {
   assert.match(sent, /label_column: kind/)
 })
 
+test('a model folder from the dialog: its own files, not those of its folders', async (t) => {
+  const page = await open(t)
+  const folder = join(await mkdtemp(join(tmpdir(), 'paddock-model-')), 'my-llama')
+  t.after(() => rm(join(folder, '..'), { recursive: true, force: true }))
+  await mkdir(join(folder, 'checkpoint-1'), { recursive: true })
+  await writeFile(join(folder, 'checkpoint-1', 'config.json'), '{}')
+  await go(page, 'model')
+  await at(page, 'model-folder').setInputFiles(folder)
+  await failure(page).filter({ hasText: 'my-llama: config.json is missing' }).waitFor()
+  await writeFile(join(folder, 'config.json'), '{}')
+  await at(page, 'model-folder').setInputFiles(folder)
+  await at(page, 'model-summary').filter({ hasText: 'my-llama' }).waitFor()
+})
+
 test('what a file holds is shown as text and never runs', async (t) => {
   const page = await open(t)
   await openStarter(page)

@@ -63,10 +63,22 @@ function deviceChoice(setDevice) {
       }
       const chosen = state.environment?.chosen ?? '';
       const text = !chosen ? '' : state.device === 'auto' ? t('machine.will_use', { device: t(`device.${chosen}`) }) : t('machine.you_chose', { device: t(`device.${state.device}`) });
-      const why = state.device === 'auto' && state.environment ? ` ${state.environment.reason}` : '';
+      const why = state.device === 'auto' && state.environment ? ` ${because(state.environment)}` : '';
       if (reason.textContent !== text + why) reason.textContent = text + why;
     },
   };
+}
+
+/**
+ * The engine's reason in the person's language; its own words where it had another one than these.
+ * @param {NonNullable<State['environment']>} environment
+ */
+function because({ devices, chosen, reason }) {
+  const gpu = devices.find(({ id }) => id === 'gpu');
+  if (!gpu && chosen === 'cpu') return t('machine.because_none');
+  if (gpu?.software && chosen === 'cpu') return t('machine.because_software', { name: gpu.name });
+  if (gpu && !gpu.software && chosen === 'gpu') return t('machine.because_hardware', { name: gpu.name });
+  return reason;
 }
 
 /** @param {State} state */

@@ -226,7 +226,7 @@ function tryIt(predict) {
     element: h('section', { class: 'sheet' }, h('h3', null, t('result.try_title')), h('div', { class: 'grid-2' }, form, answer.element)),
     /** @param {State} state */
     update(state) {
-      classify.disabled = Boolean(state.busy.predict) || active(state) || !state.trained;
+      classify.disabled = Boolean(state.busy.predict || state.busy.export) || active(state) || !state.trained;
       answer.update(state);
     },
   };
@@ -260,7 +260,7 @@ function takeAway(exportZip) {
     /** @param {State} state */
     update(state) {
       setText(hint, t(state.settings?.full ? 'result.take_hint_full' : 'result.take_hint'));
-      save.disabled = Boolean(state.busy.export) || active(state) || !state.trained;
+      save.disabled = Boolean(state.busy.predict || state.busy.export) || active(state) || !state.trained;
       how.update(state);
     },
   };
