@@ -168,7 +168,7 @@ test('without WebGPU the page names the browsers that have it and takes the CPU'
   const notice = at(page, 'no-webgpu')
   await notice.waitFor()
   for (const name of ['Chrome', 'Edge', 'Safari', 'Firefox']) assert.match(await notice.textContent(), new RegExp(name))
-  assert.match(await at(page, 'device-reason').textContent(), /CPU/)
+  await at(page, 'device-reason').filter({ hasText: /CPU/ }).waitFor()
 })
 
 test('language and settings are remembered, and a spoilt memory does no harm', async (t) => {

@@ -97,7 +97,7 @@ function environment({ environment, quota }) {
 }
 
 /** Limits that are sizes; the others are plain counts. @param {string} name */
-const isSize = (name) => /size|bytes|storage/i.test(name) && !/workgroupsize[xyz]|countper|perstage/i.test(name.replace(/_/g, ''));
+const isSize = (name) => /size$/i.test(name);
 
 /** @param {DeviceInfo} info */
 function device(info) {

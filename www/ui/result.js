@@ -179,6 +179,9 @@ function samples(before, after) {
   );
 }
 
+/** What is typed outlives a change of language, which draws the page anew. */
+let draft = '';
+
 /** @param {(text: string) => void} predict */
 function tryIt(predict) {
   const input = h('textarea', { id: 'try-text', rows: 3, 'data-testid': 'try-text', maxlength: 20000, placeholder: t('result.try_placeholder') });
@@ -194,6 +197,8 @@ function tryIt(predict) {
     input,
     h('div', { class: 'actions' }, classify),
   );
+  input.value = draft;
+  input.addEventListener('input', () => (draft = input.value));
   input.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) submit();
   });

@@ -70,9 +70,10 @@ function progress() {
       } else if (last) {
         element(detail, t('train.step', { n: last.step, total: last.total_steps, epoch: num(last.epoch, 3) }));
         bar.value = run.summary ? 1 : last.step / Math.max(1, last.total_steps);
-      } else if (active(now)) {
+      } else {
         element(detail, '');
-        bar.removeAttribute('value');
+        if (active(now)) bar.removeAttribute('value');
+        else bar.value = 0;
       }
       if (run.summary) {
         element(detail, t(run.summary.completed ? 'train.done' : 'train.stopped', { n: run.summary.steps, time: duration(run.summary.seconds) }));
