@@ -224,8 +224,8 @@ async function handle(command, files) {
       return emit({ type: 'prediction', index: 0, label: spam > 0.5 ? 'spam' : 'ham', scores: [['ham', 1 - spam], ['spam', spam]] });
     }
     case 'export':
-      return emit({ type: 'exported', format: 'zip', files: [{ name: 'paddock-adapter.zip', bytes: 22 }] }, [
-        { name: 'paddock-adapter.zip', bytes: new Uint8Array([80, 75, 5, 6, ...new Array(18).fill(0)]) },
+      return emit({ type: 'exported', format: 'zip', files: [{ name: 'adapter.zip', bytes: 22 }] }, [
+        { name: 'adapter.zip', bytes: new Uint8Array([80, 75, 5, 6, ...new Array(18).fill(0)]) },
       ]);
   }
 }

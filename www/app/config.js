@@ -110,7 +110,7 @@ export function resolvedValues(yaml) {
   /** @type {Record<string, string>} */
   const values = {};
   for (const line of yaml.split('\n')) {
-    const match = /^\s+(\w+):\s*([^#\n]+?)\s*$/.exec(line);
+    const match = /^\s+(\w+):\s+([^#\n]+?)\s*(?:#.*)?$/.exec(line);
     if (match && match[2] !== 'null' && match[2] !== '~') values[match[1]] = match[2].replace(/^["']|["']$/g, '');
   }
   return values;

@@ -42,7 +42,7 @@ async function filesOf(directory) {
  */
 export function fromDialog(list) {
   const files = [...list].filter((file) => file.webkitRelativePath.split('/').length <= 2).slice(0, MOST_FILES);
-  const name = files[0]?.webkitRelativePath.split('/')[0] ?? '';
+  const name = list[0]?.webkitRelativePath.split('/')[0] ?? '';
   return { name, files };
 }
 

@@ -1,6 +1,6 @@
 // @ts-check
 /** Puts the parts together: events into the state, the state onto the page, the person's actions into commands. */
-import { LANGUAGES, currentLanguage, preferredLanguage, setLanguage, t } from './i18n.js';
+import { LANGUAGES, currentLanguage, pct, preferredLanguage, setLanguage, t } from './i18n.js';
 import { active, initial, noRun, PANEL_OF, reduce } from './store.js';
 import { DEVICES, readForm, toConfig, unreadable } from './config.js';
 import { download, fromSite } from './files.js';
@@ -56,6 +56,8 @@ const fail = (panel, error) => set({ trouble: { ...state.trouble, [panel]: { mes
 
 /** @param {Command} command @param {File[]} [files] */
 function send(command, files) {
+  // Nobody would answer, and the notice at the top says what to do.
+  if (state.engine === 'crashed') return set({ busy: {} });
   const panel = PANEL_OF[command.type];
   set({ busy: { ...state.busy, [command.type]: true }, trouble: { ...state.trouble, [panel]: undefined } });
   session.send(command, files);
@@ -165,7 +167,7 @@ const act = {
   check: () => send({ type: 'check', config: config() }),
   start() {
     clearTimeout(checkTimer);
-    const settings = { modelName: state.model?.name ?? '', dataName: state.data?.name ?? '', textColumn: state.textColumn };
+    const settings = { modelName: state.model?.name ?? '', full: state.form.method === 'full' };
     set({ run: { ...noRun(), state: 'preparing' }, prediction: null, trained: false, settings });
     send({ type: 'start', config: config() });
     act.go('train');
@@ -202,6 +204,7 @@ function page() {
     element,
     /** @param {State} now */
     update(now) {
+      document.title = title(now);
       nav.update(now);
       crash.update(now);
       for (const step of STEPS) {
@@ -210,6 +213,13 @@ function page() {
       }
     },
   };
+}
+
+/** How far the run is, for those who look at another tab meanwhile. @param {State} now */
+function title(now) {
+  const last = now.run.steps.at(-1);
+  if (!active(now) || !last) return t('page.title');
+  return `${pct(last.step / Math.max(1, last.total_steps), 0)} · ${t(`state.${now.run.state}`)} – Paddock`;
 }
 
 function crashNotice() {
@@ -243,7 +253,6 @@ function languagePicker() {
 }
 
 function mount() {
-  document.title = t('page.title');
   for (const element of document.querySelectorAll('[data-t]')) element.textContent = t(element.getAttribute('data-t') ?? '');
   document.getElementById('language')?.setAttribute('aria-label', t('page.language'));
   view = page();

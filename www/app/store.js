@@ -23,11 +23,11 @@
  *   data: import('../protocol.js').DataSummary | null, textColumn: string, labelColumn: string,
  *   form: import('./config.js').Form, plan: import('../protocol.js').Plan | null, stale: boolean,
  *   busy: Partial<Record<Command['type'], boolean>>,
- *   run: Run, trained: boolean, settings: RunSettings | null, asked: string,
+ *   run: Run, trained: boolean, settings: RunSettings | null, asked: string, exported: string,
  *   prediction: import('../protocol.js').Prediction | null,
  *   trouble: Partial<Record<Panel, Trouble>>,
  * }} State
- * @typedef {{ modelName: string, dataName: string, textColumn: string }} RunSettings
+ * @typedef {{ modelName: string, full: boolean }} RunSettings
  */
 
 /** @type {Record<Command['type'], Panel>} Where a command's failure is shown. */
@@ -82,6 +82,7 @@ export const initial = (form, device) => ({
   trained: false,
   settings: null,
   asked: '',
+  exported: '',
   prediction: null,
   trouble: {},
 });
@@ -113,13 +114,15 @@ export function reduce(state, event, about, now) {
     case 'plan':
       return { ...state, plan: event, stale: false };
     case 'state': {
+      // Classifying can fail too; that says nothing about the run that is over.
+      if (event.state === 'failed' && !active(state)) return state;
       const clock = event.state === 'training' ? { ...run.clock, since: now } : run.clock;
       const progress = event.state === run.state ? run.progress : null;
       const next = { ...run, id: event.run || run.id, state: event.state, progress, clock };
       return { ...state, run: next, trained: state.trained || event.state === 'succeeded' };
     }
     case 'progress':
-      return { ...state, run: { ...run, progress: { phase: event.phase, done: event.done, total: event.total } } };
+      return { ...state, run: { ...run, progress: event.total && event.done >= event.total ? null : { phase: event.phase, done: event.done, total: event.total } } };
     case 'step':
       return { ...state, run: { ...run, progress: null, steps: [...run.steps, event], clock: tick(run.clock, event.step, now) } };
     case 'evaluation':
@@ -128,6 +131,8 @@ export function reduce(state, event, about, now) {
       return { ...state, run: { ...run, progress: null, checks: [...run.checks, event] } };
     case 'prediction':
       return { ...state, prediction: event };
+    case 'exported':
+      return { ...state, exported: event.files[0]?.name ?? '' };
     case 'warning':
       return { ...state, run: { ...run, warnings: [...run.warnings, event.message] } };
     case 'finished':

@@ -63,10 +63,22 @@ function deviceChoice(setDevice) {
       }
       const chosen = state.environment?.chosen ?? '';
       const text = !chosen ? '' : state.device === 'auto' ? t('machine.will_use', { device: t(`device.${chosen}`) }) : t('machine.you_chose', { device: t(`device.${state.device}`) });
-      const why = state.device === 'auto' && state.environment ? ` ${state.environment.reason}` : '';
+      const why = state.device === 'auto' && state.environment ? ` ${because(state.environment)}` : '';
       if (reason.textContent !== text + why) reason.textContent = text + why;
     },
   };
+}
+
+/**
+ * The engine's reason in the person's language; its own words where it had another one than these.
+ * @param {NonNullable<State['environment']>} environment
+ */
+function because({ devices, chosen, reason }) {
+  const gpu = devices.find(({ id }) => id === 'gpu');
+  if (!gpu && chosen === 'cpu') return t('machine.because_none');
+  if (gpu?.software && chosen === 'cpu') return t('machine.because_software', { name: gpu.name });
+  if (gpu && !gpu.software && chosen === 'gpu') return t('machine.because_hardware', { name: gpu.name });
+  return reason;
 }
 
 /** @param {State} state */
@@ -80,14 +92,12 @@ function environment({ environment, quota }) {
       fact(t('machine.cores'), int(navigator.hardwareConcurrency || 1)),
       fact(t('machine.version'), environment.version),
     ),
-    environment.notes.length
-      ? h('div', { class: 'notice notice-info' }, h('ul', { class: 'plain' }, environment.notes.map((note) => h('li', null, note))))
-      : null,
+    environment.notes.length ? h('ul', { class: 'plain hint' }, environment.notes.map((note) => h('li', null, note))) : null,
   ];
 }
 
 /** Limits that are sizes; the others are plain counts. @param {string} name */
-const isSize = (name) => /size|bytes|storage/i.test(name) && !/workgroupsize[xyz]|countper|perstage/i.test(name.replace(/_/g, ''));
+const isSize = (name) => /size$/i.test(name);
 
 /** @param {DeviceInfo} info */
 function device(info) {

@@ -81,7 +81,7 @@ function fits({ model, environment, device }) {
   const info = environment.devices.find((one) => one.id === id);
   const weights = model.parameters * 4;
   const table = model.vocab_size * model.hidden_size * 4;
-  const limit = info?.limits.maxStorageBufferBindingSize ?? info?.limits.max_storage_buffer_binding_size;
+  const limit = info?.limits.maxStorageBufferBindingSize;
   let key = 'fits';
   if (id === 'cpu' && environment.platform === 'browser' && weights > WASM_MEMORY * 0.75) key = 'too_large_cpu';
   else if (id === 'gpu' && limit !== undefined && table > limit) key = 'too_large_gpu';

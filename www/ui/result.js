@@ -1,5 +1,5 @@
 // @ts-check
-import { clip, h, region, updateAll } from './dom.js';
+import { clip, h, region, setText, updateAll } from './dom.js';
 import { bars, button, card, spinner, trouble } from './common.js';
 import { confusionMatrix, MOST_CLASSES } from '../charts/confusion.js';
 import { active } from '../app/store.js';
@@ -98,8 +98,8 @@ function comparison({ run }) {
               'tr',
               null,
               h('th', { scope: 'row' }, t(`metric.${key}`)),
-              h('td', { class: 'number', 'data-testid': `before-${key}` }, show(a, share)),
-              h('td', { class: 'number', 'data-testid': `after-${key}` }, show(b, share)),
+              h('td', { class: 'number', 'data-testid': `metric-before-${key}` }, show(a, share)),
+              h('td', { class: 'number', 'data-testid': `metric-after-${key}` }, show(b, share)),
               h('td', { class: `number ${better === null ? '' : better ? 'good' : 'bad'}` }, change(a, b, share)),
             );
           }),
@@ -179,6 +179,9 @@ function samples(before, after) {
   );
 }
 
+/** What is typed outlives a change of language, which draws the page anew. */
+let draft = '';
+
 /** @param {(text: string) => void} predict */
 function tryIt(predict) {
   const input = h('textarea', { id: 'try-text', rows: 3, 'data-testid': 'try-text', maxlength: 20000, placeholder: t('result.try_placeholder') });
@@ -194,6 +197,8 @@ function tryIt(predict) {
     input,
     h('div', { class: 'actions' }, classify),
   );
+  input.value = draft;
+  input.addEventListener('input', () => (draft = input.value));
   input.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) submit();
   });
@@ -226,11 +231,14 @@ function tryIt(predict) {
     element: h('section', { class: 'sheet' }, h('h3', null, t('result.try_title')), h('div', { class: 'grid-2' }, form, answer.element)),
     /** @param {State} state */
     update(state) {
-      classify.disabled = Boolean(state.busy.predict) || active(state) || !state.trained;
+      classify.disabled = Boolean(state.busy.predict || state.busy.export) || active(state) || !state.trained;
       answer.update(state);
     },
   };
 }
+
+/** A longer text would hide the command that it is part of. */
+const MOST_QUOTED = 160;
 
 /** A name as one shell word. @param {string} name */
 const word = (name) => (/^[\w./-]+$/.test(name) ? name : `'${name.replace(/'/g, `'\\''`)}'`);
@@ -238,26 +246,26 @@ const word = (name) => (/^[\w./-]+$/.test(name) ? name : `'${name.replace(/'/g, 
 /** @param {() => void} exportZip */
 function takeAway(exportZip) {
   const save = button(t('result.download'), 'download-adapter', exportZip, 'primary');
+  const hint = h('p', null);
   const how = region(
     h('div', { class: 'stack-tight' }),
-    (state) => [state.settings],
-    ({ settings }) => {
+    (state) => [state.settings, state.asked, state.exported],
+    ({ settings, asked, exported }) => {
       if (!settings) return [];
-      const { modelName, dataName, textColumn } = settings;
-      const command = [
-        'unzip paddock-adapter.zip -d adapter',
-        'cargo run --release -p paddock -- predict \\',
-        `  --model_name_or_path ${word(modelName)} --adapter_name_or_path adapter \\`,
-        `  --test_file ${word(dataName)} --text_column ${word(textColumn)}`,
-      ].join('\n');
-      return [h('p', null, t('result.native')), h('pre', { tabindex: '0' }, h('code', { 'data-testid': 'native-command' }, command))];
+      const zip = word(exported || 'adapter.zip');
+      const text = word(asked && asked.length <= MOST_QUOTED ? asked : t('result.native_text'));
+      const command = settings.full
+        ? [`unzip ${zip} -d model`, 'cargo run --release -p paddock -- predict \\', `  --model_name_or_path model --text ${text}`]
+        : ['cargo run --release -p paddock -- predict \\', `  --model_name_or_path ${word(settings.modelName)} --adapter ${zip} \\`, `  --text ${text}`];
+      return [h('p', null, t('result.native')), h('pre', { tabindex: '0' }, h('code', { 'data-testid': 'native-command' }, command.join('\n')))];
     },
   );
   return {
-    element: h('section', { class: 'sheet' }, h('h3', null, t('result.take')), h('p', null, t('result.take_hint')), h('div', { class: 'actions' }, save), how.element),
+    element: h('section', { class: 'sheet' }, h('h3', null, t('result.take')), hint, h('div', { class: 'actions' }, save), how.element),
     /** @param {State} state */
     update(state) {
-      save.disabled = Boolean(state.busy.export) || active(state) || !state.trained;
+      setText(hint, t(state.settings?.full ? 'result.take_hint_full' : 'result.take_hint'));
+      save.disabled = Boolean(state.busy.predict || state.busy.export) || active(state) || !state.trained;
       how.update(state);
     },
   };

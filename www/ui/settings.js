@@ -133,7 +133,7 @@ function planCard(plan, checking) {
       fact(t('plan.labels'), int(plan.labels.length), { hint: plan.labels.slice(0, 6).join(' · ') }),
       plan.skipped_rows ? fact(t('plan.skipped'), int(plan.skipped_rows), { tone: 'fact-warn', testid: 'plan-skipped' }) : null,
     ),
-    h('h4', null, t('plan.memory', { bytes: bytes(total) })),
+    h('h3', { class: 'small-head' }, t('plan.memory', { bytes: bytes(total) })),
     h('div', { class: 'stacked', 'aria-hidden': 'true' }, memory.map((part) => h('span', { class: part.tone, style: { 'flex-grow': Math.max(part.bytes, total / 200) } }))),
     h('ul', { class: 'legend' }, memory.map((part) => h('li', null, h('span', { class: `swatch ${part.tone}`, 'aria-hidden': 'true' }), part.name, ' ', h('strong', null, bytes(part.bytes))))),
     warnings(plan.warnings, t('plan.warnings'), 'plan-warnings'),

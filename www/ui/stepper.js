@@ -56,8 +56,9 @@ export function stepper(go) {
         if (here) button.setAttribute('aria-current', 'step');
         else button.removeAttribute('aria-current');
         button.disabled = !here && !reachable(state, step);
-        button.classList.toggle('step-done', Boolean(lines[step]) && !state.trouble[step]);
-        button.classList.toggle('step-trouble', Boolean(state.trouble[step]));
+        const trouble = Boolean(state.trouble[step]) || (step === 'train' && state.run.state === 'failed');
+        button.classList.toggle('step-done', Boolean(lines[step]) && !trouble);
+        button.classList.toggle('step-trouble', trouble);
         if (line.textContent !== lines[step]) line.textContent = lines[step];
       }
     },

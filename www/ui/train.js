@@ -30,9 +30,10 @@ export function trainPanel(act) {
       const { run } = state;
       // Hiding the button that has the focus would drop the keyboard to the top of the page.
       const focused = document.activeElement;
-      pause.hidden = run.state !== 'training' && run.state !== 'preparing';
+      const last = run.steps.at(-1);
+      pause.hidden = run.state !== 'training' || run.stopping;
       resume.hidden = run.state !== 'paused';
-      stop.hidden = !active(state) || run.state === 'evaluating';
+      stop.hidden = !active(state) || (last !== undefined && last.step === last.total_steps);
       stop.disabled = run.stopping;
       back.hidden = active(state);
       see.hidden = !run.summary;
@@ -63,15 +64,16 @@ function progress() {
       element(state, run.stopping ? t('state.stopping') : t(`state.${run.state}`));
       state.dataset.state = run.state;
       if (progress) {
-        element(detail, `${t(`phase.${progress.phase}`)}${progress.total ? ` · ${int(progress.done)} / ${int(progress.total)}` : ''}`);
-        if (progress.total) bar.value = progress.done / progress.total;
+        element(detail, `${t(`phase.${progress.phase}`)}${progress.total > 1 ? ` · ${int(progress.done)} / ${int(progress.total)}` : ''}`);
+        if (progress.total > 1) bar.value = progress.done / progress.total;
         else bar.removeAttribute('value');
       } else if (last) {
         element(detail, t('train.step', { n: last.step, total: last.total_steps, epoch: num(last.epoch, 3) }));
         bar.value = run.summary ? 1 : last.step / Math.max(1, last.total_steps);
-      } else if (active(now)) {
+      } else {
         element(detail, '');
-        bar.removeAttribute('value');
+        if (active(now)) bar.removeAttribute('value');
+        else bar.value = 0;
       }
       if (run.summary) {
         element(detail, t(run.summary.completed ? 'train.done' : 'train.stopped', { n: run.summary.steps, time: duration(run.summary.seconds) }));

@@ -1,0 +1,228 @@
+// The page and its worker over a fake engine: everything but the training itself, in seconds and without wasm.
+
+import assert from 'node:assert/strict'
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { ROOT, openPage } from './harness.mjs'
+import { at, chooseData, classify, dropData, events, failure, fill, go, mapColumns, messages, openStarter, record, train, valueOf } from './steps.mjs'
+
+/** The page as it is built, with the fake engine in the generated one's place. */
+async function site(t) {
+  const folder = await mkdtemp(join(tmpdir(), 'paddock-page-'))
+  t.after(() => rm(folder, { recursive: true, force: true }))
+  await cp(join(ROOT, 'www'), folder, { recursive: true })
+  await cp(join(ROOT, 'tests', 'browser', 'fake-engine.js'), join(folder, 'paddock-web.js'))
+  await mkdir(join(folder, 'starter'))
+  for (const name of ['config.json', 'model.safetensors', 'tokenizer.json']) await writeFile(join(folder, 'starter', name), '{}')
+  await mkdir(join(folder, 'data'))
+  await writeFile(join(folder, 'data', 'spam.csv'), messages(40).replace('id,message,kind', 'id,text,label'))
+  return folder
+}
+
+const open = async (t, options) => openPage(t, { folder: await site(t), ...options })
+
+test('from machine to result, with a pause in between', async (t) => {
+  const page = await open(t)
+  await record(page)
+  await openStarter(page)
+  await dropData(page, 'mail.csv', messages(60))
+  assert.equal(await at(page, 'data-rows').textContent(), '60')
+  assert.ok(await at(page, 'next-data').isDisabled(), 'no columns are mapped yet')
+  await mapColumns(page, 'message', 'kind')
+  assert.match(await at(page, 'label-counts').textContent(), /ham.*36.*spam.*24/)
+  await at(page, 'next-data').click()
+  await at(page, 'plan').waitFor()
+  assert.equal(await at(page, 'field-batch_size').getAttribute('placeholder'), 'Default: 8', 'defaults come from the plan')
+  await fill(page, { max_steps: 40, method: 'full' })
+  assert.ok(await at(page, 'field-r').isHidden(), 'no rank without an adapter')
+  await fill(page, { method: 'lora' })
+
+  await at(page, 'start').click()
+  await at(page, 'loss-value').filter({ hasText: /\d/ }).waitFor()
+  await at(page, 'pause').click()
+  await at(page, 'resume').waitFor()
+  const paused = (await events(page, 'step')).length
+  assert.ok(paused < 40)
+  await page.waitForTimeout(300)
+  assert.equal((await events(page, 'step')).length, paused, 'a paused run takes no step')
+  assert.ok(await at(page, 'resume').evaluate((button) => button === document.activeElement), 'the keyboard stays on the button')
+  await at(page, 'resume').click()
+  await at(page, 'see-result').click()
+
+  assert.ok((await valueOf(page, 'after-accuracy')) > (await valueOf(page, 'before-accuracy')))
+  assert.equal((await classify(page, 'Win free money')).label, 'spam')
+  assert.equal((await classify(page, "It's the minutes of Thursday")).label, 'ham')
+  const [download] = await Promise.all([page.waitForEvent('download'), at(page, 'download-adapter').click()])
+  assert.equal((await readFile(await download.path())).length, 22)
+  assert.match(await at(page, 'native-command').textContent(), /--adapter adapter\.zip .*--text 'It'\\''s the minutes of Thursday'/s)
+
+  const sent = (await events(page, 'plan')).at(-1).config_yaml
+  assert.match(sent, /train_file: mail.csv/)
+  assert.match(sent, /label_column: kind/)
+})
+
+test('a model folder from the dialog: its own files, not those of its folders', async (t) => {
+  const page = await open(t)
+  const folder = join(await mkdtemp(join(tmpdir(), 'paddock-model-')), 'my-llama')
+  t.after(() => rm(join(folder, '..'), { recursive: true, force: true }))
+  await mkdir(join(folder, 'checkpoint-1'), { recursive: true })
+  await writeFile(join(folder, 'checkpoint-1', 'config.json'), '{}')
+  await go(page, 'model')
+  await at(page, 'model-folder').setInputFiles(folder)
+  await failure(page).filter({ hasText: 'my-llama: config.json is missing' }).waitFor()
+  await writeFile(join(folder, 'config.json'), '{}')
+  await at(page, 'model-folder').setInputFiles(folder)
+  await at(page, 'model-summary').filter({ hasText: 'my-llama' }).waitFor()
+})
+
+test('what a file holds is shown as text and never runs', async (t) => {
+  const page = await open(t)
+  await openStarter(page)
+  const hostile = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+  const cell = `"${hostile.replaceAll('"', '""')}"`
+  await chooseData(page, '<b>mail</b>.csv', `text,label,${cell}\n${cell},${cell},3\nplain,other,4\n`)
+  assert.ok((await at(page, 'preview').textContent()).includes(hostile))
+  await at(page, 'next-data').click()
+  await at(page, 'plan').waitFor()
+  await fill(page, { max_steps: 2 })
+  await train(page)
+  await at(page, 'see-result').click()
+  await classify(page, hostile)
+  assert.equal(await page.locator('#app img, #app script, #app b').count(), 0)
+  assert.equal(await page.evaluate(() => window.hacked), undefined)
+})
+
+test('bad input says what and what to do, and the page goes on', async (t) => {
+  const page = await open(t)
+  await page.getByTestId('device-reason').filter({ hasText: /./ }).waitFor()
+  await go(page, 'model')
+  await at(page, 'model-files').setInputFiles({ name: 'weights.bin', mimeType: '', buffer: Buffer.from('x') })
+  await failure(page).filter({ hasText: 'config.json is missing' }).waitFor()
+  await at(page, 'open-starter').click()
+  await at(page, 'model-summary').waitFor()
+  assert.equal(await failure(page).count(), 0, 'a failure goes when its cause is gone')
+
+  await chooseData(page, 'empty.csv', '')
+  await failure(page).filter({ hasText: 'empty.csv: the file is empty' }).waitFor()
+  await chooseData(page, 'broken.csv', 'text,label\n"never closed,ham\n')
+  await failure(page).filter({ hasText: 'never closed' }).waitFor()
+  await chooseData(page, 'one.csv', 'text,label\na,ham\nb,ham\n')
+  await page.getByText('There is only one label').waitFor()
+  await at(page, 'next-data').click()
+  await failure(page).filter({ hasText: 'one label only' }).waitFor()
+  assert.ok(await at(page, 'start').isDisabled())
+
+  await chooseData(page, 'mail.csv', messages(40))
+  await mapColumns(page, 'message', 'message')
+  await page.getByText('cannot be the same column').waitFor()
+  await mapColumns(page, 'message', 'kind')
+  await fill(page, { batch_size: 0 })
+  await failure(page).filter({ hasText: 'batch_size' }).waitFor()
+  assert.match(await page.locator('#field-batch_size-error').textContent(), /0 rows a batch/, 'the field itself says so too')
+  for (const odd of ['NaN', 'many', '1e999']) {
+    await fill(page, { batch_size: '', learning_rate: odd })
+    await page.locator('#field-learning_rate-error:visible').waitFor()
+    assert.ok(await at(page, 'start').isDisabled(), odd)
+  }
+  await fill(page, { learning_rate: '1e-3', max_steps: 3 })
+  await at(page, 'plan').waitFor()
+  await train(page)
+})
+
+test('an engine that dies says so, and a new one opens the same files', async (t) => {
+  const page = await open(t)
+  await openStarter(page)
+  await go(page, 'data')
+  await at(page, 'use-sample').click()
+  await at(page, 'preview').waitFor()
+  await fill(page, { learning_rate: 666 })
+  await at(page, 'plan').waitFor()
+  await at(page, 'start').click()
+  await page.getByTestId('crash').waitFor()
+  assert.match(await page.getByTestId('crash-message').textContent(), /panicked at .*step\.rs.*made up by the fake engine/)
+  assert.ok(await at(page, 'stop').isHidden(), 'nothing runs any more')
+  // The panic was asked for; the browser reports it, as it should.
+  assert.match(page.faults.join(), /panicked/)
+  page.faults.length = 0
+
+  await page.getByTestId('restart').click()
+  await page.getByTestId('step-data').filter({ hasText: '40 rows' }).waitFor()
+  await fill(page, { learning_rate: '', max_steps: 2 })
+  await at(page, 'plan').waitFor()
+  await train(page)
+})
+
+test('a worker that cannot be loaded is reported', async (t) => {
+  const folder = await site(t)
+  await rm(join(folder, 'paddock-web.js'))
+  const page = await openPage(t, { folder })
+  await page.getByTestId('crash').waitFor()
+  assert.match(await page.getByTestId('crash-message').textContent(), /paddock-web\.js/)
+  page.faults.length = 0
+})
+
+test('without WebGPU the page names the browsers that have it and takes the CPU', async (t) => {
+  const page = await open(t, { webgpu: 'off' })
+  const notice = at(page, 'no-webgpu')
+  await notice.waitFor()
+  for (const name of ['Chrome', 'Edge', 'Safari', 'Firefox']) assert.match(await notice.textContent(), new RegExp(name))
+  await at(page, 'device-reason').filter({ hasText: /CPU/ }).waitFor()
+})
+
+test('language and settings are remembered, and a spoilt memory does no harm', async (t) => {
+  const page = await open(t)
+  await openStarter(page)
+  await chooseData(page, 'mail.csv', messages(20))
+  await mapColumns(page, 'message', 'kind')
+  await fill(page, { num_epochs: '3', seed: '7' })
+  await page.getByTestId('language').selectOption('zh-Hant')
+  await page.getByRole('heading', { name: '怎麼訓練' }).waitFor()
+  assert.equal(await at(page, 'field-num_epochs').inputValue(), '3', 'the form keeps its values')
+  await page.reload()
+  await page.getByRole('heading', { name: '這台電腦能做什麼' }).waitFor()
+  assert.equal(await page.locator('html').getAttribute('lang'), 'zh-Hant')
+  assert.equal(await page.getByTestId('field-seed').inputValue(), '7')
+  await page.evaluate(() => {
+    localStorage.setItem('paddock.settings', '{"seed": {"a": 1}, "method": "magic", "__proto__": "x"')
+    localStorage.setItem('paddock.language', '"xx"')
+    localStorage.setItem('paddock.device', '[]')
+  })
+  await page.reload()
+  await page.getByRole('heading', { name: 'What this machine can do' }).waitFor()
+  assert.equal(await page.getByTestId('field-seed').inputValue(), '')
+  assert.ok(await page.getByTestId('device-auto').isChecked())
+})
+
+test('a phone shows every step without sideways scrolling', async (t) => {
+  const page = await open(t, { viewport: { width: 360, height: 740 }, locale: 'zh-TW' })
+  const fits = async (step) => assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), step)
+  await openStarter(page)
+  await fits('model')
+  await chooseData(page, `${'long'.repeat(40)}.csv`, `text,label\n${'word'.repeat(400)},ham\nb,${'spam'.repeat(60)}\n`)
+  await at(page, 'preview').waitFor()
+  await fits('data')
+  await fill(page, { max_steps: 3 })
+  await at(page, 'plan').waitFor()
+  await fits('settings')
+  await train(page)
+  await fits('train')
+  await at(page, 'see-result').click()
+  await fits('result')
+})
+
+test('both languages say the same things', async () => {
+  const read = async (name) => JSON.parse(await readFile(join(ROOT, 'www', 'locales', `${name}.json`), 'utf8'))
+  const flat = (tree, prefix = '') => Object.entries(tree).flatMap(([key, value]) => (typeof value === 'string' ? [[prefix + key, value]] : flat(value, `${prefix}${key}.`)))
+  const english = new Map(flat(await read('en')))
+  const chinese = new Map(flat(await read('zh-Hant')))
+  const holes = (text) => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name).sort()
+  for (const [key, text] of english) {
+    // Chinese has no plural: Intl asks for `other` only.
+    if (key.endsWith('.one')) continue
+    assert.ok(chinese.has(key), `zh-Hant lacks ${key}`)
+    assert.deepEqual(holes(chinese.get(key)), holes(text), key)
+  }
+  for (const key of chinese.keys()) assert.ok(english.has(key), `en lacks ${key}`)
+})
