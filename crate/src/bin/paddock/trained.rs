@@ -53,6 +53,7 @@ impl Trained {
         common.apply(&mut config);
         config.model.name_or_path = Some(files::utf8(&model)?);
         settings::set_all(&mut config, common)?;
+        settings::check(&config)?;
         Ok(Self { model, adapter, config })
     }
 
