@@ -3,5 +3,10 @@
 
 mod raw;
 mod resolved;
+mod yaml;
 
 pub use raw::{DataSection, LoraSection, ModelSection, RawConfig, TrainingSection};
+pub use resolved::{
+    Config, DataConfig, DeviceChoice, LoraConfig, Method, ModelConfig, ModelType, Schedule, TARGET_MODULES, Task,
+    TrainingConfig,
+};

@@ -1,0 +1,293 @@
+//! From a table to a task's examples: which columns, which labels, which rows cannot be used.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use super::table::{Skipped, Table};
+use crate::config::{DataConfig, Task};
+use crate::error::{Error, Result};
+
+/// More classes than that are a column of another kind.
+const MOST_LABELS: usize = 1000;
+const LONGEST_LABEL: usize = 200;
+
+/// What a row is to be answered with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Target {
+    /// Index into [`Examples::labels`].
+    Class(usize),
+    /// Regression.
+    Value(f32),
+    /// Text generation: the text is its own target.
+    None,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// The row's number in its file.
+    pub row: u64,
+    pub text: String,
+    pub target: Target,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Examples {
+    pub rows: Vec<Example>,
+    /// Class names in the order of their ids (Hugging Face's `id2label`); empty outside classification.
+    pub labels: Vec<String>,
+    pub skipped: Skipped,
+    pub warnings: Vec<String>,
+}
+
+/// The columns that are used, by their names in the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    pub text: String,
+    /// None in text generation.
+    pub label: Option<String>,
+}
+
+/// Where an example's target comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum LabelSource<'a> {
+    /// The label column's distinct values, which must be as many as `num_labels` says, where it says so.
+    Discover { num_labels: Option<usize> },
+    /// Labels of the training data: other ones make a row unusable.
+    Known(&'a [String]),
+    /// The label column holds numbers.
+    Number,
+    /// There is no label.
+    None,
+}
+
+impl<'a> LabelSource<'a> {
+    /// For the training file: `num_labels: 1` means regression, as in Hugging Face.
+    pub fn for_training(task: Task, num_labels: Option<usize>) -> Self {
+        match (task, num_labels) {
+            (Task::TextGeneration, _) => Self::None,
+            (Task::TextClassification, Some(1)) => Self::Number,
+            (Task::TextClassification, num_labels) => Self::Discover { num_labels },
+        }
+    }
+
+    /// For a validation file beside training data with these labels.
+    pub fn for_validation(task: Task, num_labels: Option<usize>, labels: &'a [String]) -> Self {
+        match Self::for_training(task, num_labels) {
+            Self::Discover { .. } => Self::Known(labels),
+            other => other,
+        }
+    }
+}
+
+impl Mapping {
+    /// The configured columns, or the ones that look like the text and the label.
+    ///
+    /// # Errors
+    /// Lists the columns there are where a named one is missing or none can be guessed.
+    pub fn resolve(table: &Table, data: &DataConfig, task: Task) -> Result<Self> {
+        let summary = table.summary();
+        let text = pick(table, "text", data.text_column.as_deref(), summary.text_column)?;
+        let label = match task {
+            Task::TextGeneration => None,
+            Task::TextClassification => {
+                let guess = summary.label_column.filter(|label| *label != text);
+                Some(pick(table, "label", data.label_column.as_deref(), guess)?)
+            }
+        };
+        if label.as_ref() == Some(&text) {
+            let message = format!("`{text}` is both the text and the label column");
+            return Err(Error::data(
+                &table.name,
+                message,
+                "Set data.text_column and data.label_column to two columns.",
+            ));
+        }
+        Ok(Self { text, label })
+    }
+}
+
+fn pick(table: &Table, what: &str, named: Option<&str>, guessed: Option<String>) -> Result<String> {
+    match named {
+        Some(name) if table.column(name).is_some() => Ok(name.to_owned()),
+        Some(name) => Err(missing_column(table, what, Some(name))),
+        None => guessed.ok_or_else(|| missing_column(table, what, None)),
+    }
+}
+
+fn missing_column(table: &Table, what: &str, name: Option<&str>) -> Error {
+    const SHOWN: usize = 20;
+    let mut there = table.columns.iter().take(SHOWN).map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ");
+    if table.columns.len() > SHOWN {
+        there += ", …";
+    }
+    let message = match name {
+        Some(name) => format!("there is no column `{name}`; its columns are {there}"),
+        None => format!("no column looks like the {what}; its columns are {there}"),
+    };
+    Error::data(&table.name, message, format!("Set data.{what}_column to one of the file's columns."))
+}
+
+/// The rows of a table as examples of a task.
+///
+/// # Errors
+/// No usable row; in classification one label only, too many of them, or another number than configured.
+pub fn examples(table: &Table, mapping: &Mapping, source: LabelSource<'_>) -> Result<Examples> {
+    let text_column = table.column(&mapping.text).ok_or_else(|| missing_column(table, "text", Some(&mapping.text)))?;
+    let label_column = match (&mapping.label, source) {
+        (_, LabelSource::None) => None,
+        (Some(name), _) => Some(table.column(name).ok_or_else(|| missing_column(table, "label", Some(name)))?),
+        (None, _) => return Err(missing_column(table, "label", None)),
+    };
+    let usable = |row: usize| !table.cell(row, text_column).trim().is_empty();
+    let mut found = Examples::default();
+    match source {
+        LabelSource::Discover { num_labels } => {
+            let column = label_column.unwrap_or_default();
+            let values = (0..table.len()).filter(|row| usable(*row)).map(|row| table.cell(row, column).trim());
+            found.labels = discover(table, mapping, values, num_labels, &mut found.warnings)?;
+        }
+        LabelSource::Known(labels) => found.labels = labels.to_vec(),
+        LabelSource::Number | LabelSource::None => {}
+    }
+    let ids: HashMap<&str, usize> = found.labels.iter().enumerate().map(|(id, label)| (label.as_str(), id)).collect();
+    for row in 0..table.len() {
+        let number = table.row_number(row);
+        if !usable(row) {
+            found.skipped.push(number, format!("no text in `{}`", mapping.text));
+            continue;
+        }
+        let label = label_column.map(|column| table.cell(row, column).trim());
+        let target = match (source, label) {
+            (_, None) => Ok(Target::None),
+            (_, Some("")) => Err(format!("no label in `{}`", mapping.label.as_deref().unwrap_or_default())),
+            (LabelSource::Number, Some(value)) => match value.parse::<f32>() {
+                Ok(number) if number.is_finite() => Ok(Target::Value(number)),
+                _ => Err(format!("`{}` is no number", short(value))),
+            },
+            (_, Some(value)) => {
+                ids.get(value).map(|id| Target::Class(*id)).ok_or_else(|| format!("unknown label `{}`", short(value)))
+            }
+        };
+        match target {
+            Ok(target) => {
+                let text = table.cell(row, text_column).to_owned();
+                found.rows.push(Example { row: number, text, target });
+            }
+            Err(reason) => found.skipped.push(number, reason),
+        }
+    }
+    if found.rows.is_empty() {
+        let why = found.skipped.sentence(&table.name).unwrap_or_default();
+        let advice = match source {
+            LabelSource::Number => "Choose a label column of numbers, or leave out model.num_labels for classes.",
+            LabelSource::Known(_) => "Use the training file's labels in the validation file.",
+            _ => "Choose the columns that hold the text and the label.",
+        };
+        return Err(Error::data(&table.name, format!("no row can be used: {why}"), advice));
+    }
+    found.warnings.extend(found.skipped.sentence(&table.name));
+    Ok(found)
+}
+
+/// The distinct values in their natural order.
+fn discover<'a>(
+    table: &Table,
+    mapping: &Mapping,
+    values: impl Iterator<Item = &'a str>,
+    num_labels: Option<usize>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<String>> {
+    let column = mapping.label.as_deref().unwrap_or_default();
+    let mut counts: HashMap<&str, u64> = HashMap::new();
+    let mut rows = 0_u64;
+    for value in values.filter(|value| !value.is_empty()) {
+        rows += 1;
+        *counts.entry(value).or_default() += 1;
+        if value.len() > LONGEST_LABEL || counts.len() > MOST_LABELS {
+            let message = if value.len() > LONGEST_LABEL {
+                format!("`{column}` holds long texts (`{}`), not labels", short(value))
+            } else {
+                format!("`{column}` has more than {MOST_LABELS} different values")
+            };
+            return Err(Error::data(&table.name, message, NOT_LABELS));
+        }
+    }
+    let mut labels: Vec<String> = counts.keys().map(|label| (*label).to_owned()).collect();
+    labels.sort_by(|a, b| natural(a, b));
+    match labels.as_slice() {
+        [] => {
+            return Err(Error::data(&table.name, format!("`{column}` has no labels: every cell is empty"), NOT_LABELS));
+        }
+        [one] => {
+            let message = format!("`{column}` has one label only (`{}` in all {rows} rows)", short(one));
+            let advice = "There is nothing to tell apart: add rows of another label, or choose another label column.";
+            return Err(Error::data(&table.name, message, advice));
+        }
+        _ => {}
+    }
+    if labels.len() > 2 && labels.len() as u64 > rows / 2 {
+        let message = format!("`{column}` has {} different values in {rows} rows, too many to learn", labels.len());
+        return Err(Error::data(&table.name, message, NOT_LABELS));
+    }
+    if let Some(wanted) = num_labels
+        && labels.len() != wanted
+    {
+        let shown = labels.iter().take(10).map(|label| format!("`{}`", short(label))).collect::<Vec<_>>().join(", ");
+        let got = format!("{wanted}, while `{column}` of {} has {} labels: {shown}", table.name, labels.len());
+        return Err(Error::config("model.num_labels", format!("{}", labels.len()), got));
+    }
+    let mut folded: HashMap<String, &str> = HashMap::new();
+    for label in &labels {
+        if let Some(other) = folded.insert(label.to_lowercase(), label) {
+            warnings.push(format!("{}: `{other}` and `{label}` are two labels that differ by case only", table.name));
+        }
+    }
+    if let Some(rare) = labels.iter().find(|label| counts.get(label.as_str()).is_some_and(|count| *count == 1)) {
+        warnings.push(format!("{}: label `{}` stands in one row only", table.name, short(rare)));
+    }
+    Ok(labels)
+}
+
+const NOT_LABELS: &str =
+    "Choose the column of the classes as data.label_column; for a column of scores set model.num_labels to 1.";
+
+fn short(text: &str) -> String {
+    const MOST: usize = 40;
+    let mut cut: String = text.chars().take(MOST).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    cut
+}
+
+/// Numbers by value and before words; words with the numbers in them by value (`class 2` before `class 10`).
+fn natural(a: &str, b: &str) -> Ordering {
+    let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
+    match (number(a), number(b)) {
+        (Some(x), Some(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => natural_words(a, b).then_with(|| a.cmp(b)),
+    }
+}
+
+fn natural_words(mut a: &str, mut b: &str) -> Ordering {
+    let digits = |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    loop {
+        let (x, y) = (digits(a), digits(b));
+        if x > 0 && y > 0 {
+            // Without leading zeros the longer number is the larger: no number is too long to compare.
+            let (m, n) = (a[..x].trim_start_matches('0'), b[..y].trim_start_matches('0'));
+            match m.len().cmp(&n.len()).then_with(|| m.cmp(n)) {
+                Ordering::Equal => (a, b) = (&a[x..], &b[y..]),
+                other => return other,
+            }
+            continue;
+        }
+        let (mut left, mut right) = (a.chars(), b.chars());
+        match (left.next(), right.next()) {
+            (Some(p), Some(q)) if p == q => (a, b) = (left.as_str(), right.as_str()),
+            (p, q) => return p.cmp(&q),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! [`Error`]: every way in which something handed over by a person, or a device, can fail the engine.
+//!
+//! The message names the file, row, key or tensor; [`Error::advice`] says what the person can change.
+
+use crate::event::Failure;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // ---- configuration
+    /// A key whose value cannot be used.
+    #[error("{key}: expected {expected}, got {got}")]
+    Config { key: String, expected: String, got: String },
+    /// A configuration file that cannot be read; `place` is `run.yaml line 3`.
+    #[error("{place}: {message}")]
+    ConfigSyntax { place: String, message: String, advice: String },
+
+    // ---- data
+    /// `row` is the line where the row begins (the item's number in a JSON array), counted from 1.
+    #[error("{file}{}: {message}", at_row(.row))]
+    Data { file: String, row: Option<u64>, message: String, advice: String },
+
+    // ---- model
+    /// A `config.json` that does not describe a model this program can train.
+    #[error("{file}: {key}: expected {expected}, got {got}")]
+    Model { file: String, key: String, expected: String, got: String },
+    /// A weight file that is not what its header or the model says.
+    #[error("{file}{}: expected {expected}, got {got}", at_tensor(.tensor))]
+    Weights { file: String, tensor: Option<String>, expected: String, got: String },
+
+    // ---- tokenizer
+    #[error("{file}: {message}")]
+    Tokenizer { file: String, message: String, advice: String },
+
+    // ---- device
+    #[error("{message}")]
+    Device { message: String, advice: String },
+
+    // ---- training
+    /// The loss or a gradient is no longer a finite number.
+    #[error("{what} is {value} at step {step}")]
+    NotFinite { what: &'static str, value: f64, step: u64 },
+    /// A command that does not fit the session's state (`start` while training, `export` before it).
+    #[error("{message}")]
+    Session { message: String, advice: String },
+
+    // ---- files
+    #[error("{name}: {source}")]
+    Io {
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+fn at_row(row: &Option<u64>) -> String {
+    row.map(|row| format!(", row {row}")).unwrap_or_default()
+}
+
+fn at_tensor(tensor: &Option<String>) -> String {
+    tensor.as_ref().map(|name| format!(", tensor {name}")).unwrap_or_default()
+}
+
+impl Error {
+    pub fn config(key: impl Into<String>, expected: impl Into<String>, got: impl std::fmt::Display) -> Self {
+        Self::Config { key: key.into(), expected: expected.into(), got: got.to_string() }
+    }
+
+    /// About a data file as a whole.
+    pub fn data(file: &str, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Data { file: file.to_owned(), row: None, message: message.into(), advice: advice.into() }
+    }
+
+    /// About one row of a data file.
+    pub fn row(file: &str, row: u64, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Data { file: file.to_owned(), row: Some(row), message: message.into(), advice: advice.into() }
+    }
+
+    pub fn model(file: &str, key: impl Into<String>, expected: impl Into<String>, got: impl std::fmt::Display) -> Self {
+        Self::Model { file: file.to_owned(), key: key.into(), expected: expected.into(), got: got.to_string() }
+    }
+
+    /// About a weight file's header (`tensor: None`) or one of its tensors.
+    pub fn weights(file: &str, tensor: Option<&str>, expected: impl Into<String>, got: impl std::fmt::Display) -> Self {
+        Self::Weights {
+            file: file.to_owned(),
+            tensor: tensor.map(str::to_owned),
+            expected: expected.into(),
+            got: got.to_string(),
+        }
+    }
+
+    pub fn tokenizer(file: &str, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Tokenizer { file: file.to_owned(), message: message.into(), advice: advice.into() }
+    }
+
+    pub fn device(message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Device { message: message.into(), advice: advice.into() }
+    }
+
+    pub fn session(message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Session { message: message.into(), advice: advice.into() }
+    }
+
+    pub fn io(name: &str, source: std::io::Error) -> Self {
+        Self::Io { name: name.to_owned(), source }
+    }
+
+    /// What the person can change.
+    pub fn advice(&self) -> String {
+        match self {
+            Self::Config { key, expected, .. } => format!("Set {key} to {expected}, or leave it out for its default."),
+            Self::ConfigSyntax { advice, .. }
+            | Self::Data { advice, .. }
+            | Self::Tokenizer { advice, .. }
+            | Self::Device { advice, .. }
+            | Self::Session { advice, .. } => advice.clone(),
+            Self::Model { .. } => {
+                "Choose a folder with a LLaMA model in Hugging Face's layout, or the starter model.".to_owned()
+            }
+            Self::Weights { .. } => {
+                "Download or copy the weight file again; it must belong to the config.json beside it.".to_owned()
+            }
+            Self::NotFinite { .. } => {
+                "Lower training.learning_rate, or set training.max_grad_norm to 1.0 and add warm-up steps.".to_owned()
+            }
+            Self::Io { .. } => "Check that the file is there and can be read, then choose it again.".to_owned(),
+        }
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self { message: error.to_string(), advice: error.advice() }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_place_and_advice_the_change() {
+        let failure = Failure::from(Error::row("a.csv", 7, "3 fields, the header has 2", "Fix the row."));
+        assert_eq!(failure.message, "a.csv, row 7: 3 fields, the header has 2");
+        assert_eq!(failure.advice, "Fix the row.");
+
+        let error = Error::config("training.batch_size", "a whole number of at least 1", 0);
+        assert_eq!(error.to_string(), "training.batch_size: expected a whole number of at least 1, got 0");
+        assert!(error.advice().contains("training.batch_size"));
+
+        let error = Error::weights("model.safetensors", Some("lm_head.weight"), "[2, 3]", "[3, 2]");
+        assert_eq!(error.to_string(), "model.safetensors, tensor lm_head.weight: expected [2, 3], got [3, 2]");
+    }
+}

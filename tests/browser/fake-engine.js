@@ -1,0 +1,254 @@
+/**
+ * Stands in for the generated paddock-web.js where the page and worker.js alone are tested: speaks the protocol, trains nothing,
+ * and is never shipped. What it says is made up; only its order and shapes are the engine's. A learning rate of 666 makes it panic.
+ */
+
+const DEVICE_CPU = { id: 'cpu', name: 'One WebAssembly thread with SIMD', api: 'CPU', software: false, features: ['simd128'], limits: {} };
+const DEVICE_GPU = {
+  id: 'gpu',
+  name: 'google swiftshader',
+  api: 'WebGPU',
+  software: true,
+  features: ['subgroups', 'timestamp-query'],
+  limits: { maxBufferSize: 1 << 30, maxStorageBufferBindingSize: 1 << 30, maxComputeInvocationsPerWorkgroup: 256, maxComputeWorkgroupStorageSize: 32768 },
+};
+
+
+/** @type {any} */ let data = null;
+/** @type {any} */ let model = null;
+let id = 0;
+/** Units of work, one an `advance`; a unit that gives `false` is done again next time. @type {Array<() => any>} */
+let work = [];
+let paused = false;
+let stopped = false;
+/** @type {(envelope: any, files?: any[]) => void} */ let send = () => {};
+
+const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
+/** @param {any} event @param {any[]} [files] */
+const emit = (event, files) => send({ run: id ? `run-${id}` : '', ...event }, files);
+/** @param {string} message @param {string} advice */
+const fail = (message, advice) => emit({ type: 'failed', message, advice });
+
+/** @param {string} text */
+function parse(text) {
+  /** @type {string[][]} */ const rows = [];
+  let row = [''], quoted = false;
+  for (let i = 0; i < text.length; i += 1) {
+    const c = text[i];
+    if (quoted) {
+      if (c === '"' && text[i + 1] === '"') (row[row.length - 1] += '"'), (i += 1);
+      else if (c === '"') quoted = false;
+      else row[row.length - 1] += c;
+    } else if (c === '"') quoted = true;
+    else if (c === ',') row.push('');
+    else if (c === '\n') rows.push(row), (row = ['']);
+    else row[row.length - 1] += c;
+  }
+  if (quoted) throw new Error(`row ${rows.length + 1}: a quote is opened and never closed`);
+  if (row.length > 1 || row[0]) rows.push(row);
+  return rows;
+}
+
+const yaml = (/** @type {any} */ config) => `task: text-classification
+device: ${config.device ?? 'auto'}
+model:
+  name_or_path: ${model.name}
+  max_seq_length: ${config.model.max_seq_length ?? 128}
+data:
+  train_file: ${data.name}
+  validation_split: ${config.data.validation_split ?? 0.2}
+  text_column: ${config.data.text_column}
+  label_column: ${config.data.label_column}
+training:
+  method: ${config.training.method ?? 'lora'}
+  batch_size: ${config.training.batch_size ?? 8}
+  gradient_accumulation_steps: 1
+  learning_rate: ${config.training.learning_rate ?? 0.002}
+  num_epochs: ${config.training.num_epochs ?? 2}
+  lr_scheduler_type: linear
+  warmup_ratio: 0.1
+  weight_decay: 0.01
+  max_grad_norm: 1.0
+  adam_beta1: 0.9
+  adam_beta2: 0.999
+  adam_epsilon: 1e-8
+  logging_steps: 1
+  seed: 42
+lora:
+  r: 8
+  lora_alpha: 16
+  lora_dropout: 0
+`;
+
+/** @param {any} config */
+function plan(config) {
+  const batch = config.training.batch_size ?? 8;
+  if (batch < 1) return fail('training.batch_size: 0 rows a batch cannot train anything.', 'Use 1 or more; 8 is a good start.');
+  const at = data.header.indexOf(config.data.label_column);
+  if (at < 0) return fail(`data.label_column: ${data.name} has no column “${config.data.label_column}”.`, `Choose one of: ${data.header.join(', ')}.`);
+  const labels = [...new Set(data.rows.map((/** @type {string[]} */ row) => row[at]))].sort();
+  if (labels.length < 2) return fail(`${data.name}: the column “${config.data.label_column}” holds one label only (“${labels[0]}”).`, 'Add rows with another label, or choose another column.');
+  const held = Math.round(data.rows.length * 0.2);
+  const epochs = config.training.num_epochs ?? 2;
+  const steps = config.training.max_steps ?? Math.max(1, Math.round(((data.rows.length - held) / batch) * epochs));
+  return {
+    type: 'plan', device: config.device === 'gpu' ? 'gpu' : 'cpu', labels, train_rows: data.rows.length - held, validation_rows: held, skipped_rows: data.skipped, total_steps: steps,
+    trainable_parameters: 84_480, total_parameters: 2_293_760, weight_bytes: 9_175_040, training_bytes: 1_351_680, activation_bytes: 21_400_000, config_yaml: yaml(config),
+    warnings: data.skipped ? [`${data.skipped} rows have no text or no label and are left out: rows 7, 19.`] : [],
+  };
+}
+
+/** @param {string} when @param {number} step @param {number} accuracy @param {string[]} labels */
+function evaluation(when, step, accuracy, labels) {
+  const n = 121;
+  const right = Math.round(n * accuracy);
+  const samples = data.rows.slice(0, 6).map((/** @type {string[]} */ row, /** @type {number} */ i) => {
+    const expected = row[data.header.indexOf('label')] ?? labels[0];
+    const predicted = (i * 7919) % 100 < accuracy * 100 ? expected : labels.find((label) => label !== expected);
+    return { text: row[data.header.indexOf('text')] ?? row[0], expected, predicted, confidence: 0.55 + 0.4 * accuracy * ((i * 31) % 7) / 7 };
+  });
+  const a = Math.round(right * 0.55);
+  return {
+    type: 'evaluation', when, step, rows: n, labels, samples,
+    metrics: { loss: when === 'before' ? 0.7012 : 0.2311, accuracy: right / n, macro_f1: (right / n) * 0.98, majority: 0.55 },
+    confusion: labels.map((_, i) => labels.map((_, j) => (i === j ? (i ? right - a : a) : Math.round((n - right) / labels.length)))),
+  };
+}
+
+/** @param {any} config */
+function start(config) {
+  id += 1;
+  paused = stopped = false;
+  emit({ type: 'state', state: 'preparing' });
+  const it = plan(config);
+  if (it?.type !== 'plan') return;
+  const begun = performance.now();
+  let step = 0;
+  work = [
+    ...[0, 5, 10, 15, 20].map((done) => () => emit({ type: 'progress', phase: 'loading_weights', done, total: 20 })),
+    ...[0, 200, 400].map((done) => () => emit({ type: 'progress', phase: 'tokenizing', done, total: 400 })),
+    () => emit({ type: 'state', state: 'evaluating' }),
+    () => emit(evaluation('before', 0, 0.512, it.labels)),
+    () => emit({ type: 'state', state: 'training' }),
+    () => {
+      if (step === it.total_steps || stopped) return true;
+      step += 1;
+      if (config.training.learning_rate === 666) return panic();
+      const share = step / it.total_steps;
+      const noise = Math.sin(step * 12.9898) * 0.08 + Math.sin(step * 3.17) * 0.05;
+      emit({
+        type: 'step', step, total_steps: it.total_steps, epoch: share * 2, loss: 0.69 * Math.exp(-2 * share) + 0.12 + noise * (1 - share * 0.5), accuracy: Math.min(1, Math.max(0, 0.52 + 0.42 * share + noise)),
+        grad_norm: 1.2 - 0.7 * share + noise, learning_rate: 0.002 * (1 - share), tokens_per_second: 1560 + noise * 400, seconds: 0.03,
+      });
+      if (step === Math.round(it.total_steps / 2)) emit(evaluation('during', step, 0.81, it.labels)), emit({ type: 'warning', message: '3 texts were cut to 128 tokens.' });
+      return false;
+    },
+    () => emit({ type: 'state', state: 'evaluating' }),
+    () => emit({ type: 'progress', phase: 'evaluating', done: 60, total: 121 }),
+    () => {
+      const after = evaluation('after', step, 0.934, it.labels);
+      emit(after);
+      emit({ type: 'finished', completed: !stopped, steps: step, seconds: (performance.now() - begun) / 1000, before: null, after: after.metrics, rows: after.rows });
+      emit({ type: 'state', state: 'succeeded' });
+    },
+  ];
+}
+
+/** As a trap in wasm looks from outside: an uncaught error, and a promise that never settles. */
+function panic() {
+  console.error('panicked at crate/src/train/step.rs:1:1:\nmade up by the fake engine');
+  setTimeout(() => {
+    throw new WebAssembly.RuntimeError('unreachable');
+  });
+  return new Promise(() => {});
+}
+
+/** @param {any} command @param {File[]} files */
+async function handle(command, files) {
+  switch (command.type) {
+    case 'inspect': {
+      const gpu = Boolean(/** @type {any} */ (navigator).gpu);
+      return emit({
+        type: 'environment', version: '0.1.0', platform: 'browser', devices: gpu ? [DEVICE_CPU, DEVICE_GPU] : [DEVICE_CPU], chosen: 'cpu',
+        reason: gpu ? 'The GPU here is imitated on the CPU, which is slower than the CPU itself.' : 'WebGPU is not available here.', storage_free: 5e9, notes: [],
+      });
+    }
+    case 'open_model': {
+      const config = files.find(({ name }) => name === 'config.json');
+      if (!config) return fail(`${command.name}: config.json is missing.`, 'Choose a folder in Hugging Face’s layout with config.json, model.safetensors and tokenizer.json.');
+      await sleep(200);
+      model = { type: 'model_opened', name: command.name, architecture: 'LlamaForCausalLM', parameters: 2_293_760, hidden_size: 192, layers: 4, vocab_size: 4096, max_position_embeddings: 512, dtype: 'F16', file_bytes: 4_602_000 };
+      return emit(model);
+    }
+    case 'open_data': {
+      const [file] = files;
+      if (!file?.size) return fail(`${file?.name}: the file is empty.`, 'Choose a file with a header row and at least two labelled rows.');
+      try {
+        const [header, ...rows] = parse(await file.text());
+        const good = rows.filter((row) => row.length === header.length && row.every(Boolean));
+        data = { name: file.name, header, rows: good, skipped: rows.length - good.length };
+        const columns = header.map((name, i) => {
+          /** @type {Map<string, number>} */ const counts = new Map();
+          for (const row of good) counts.set(row[i], (counts.get(row[i]) ?? 0) + 1);
+          return { name, values: counts.size <= 20 ? [...counts].sort((a, b) => b[1] - a[1]) : [] };
+        });
+        return emit({
+          type: 'data_opened', name: file.name, format: 'csv', encoding: 'UTF-8', columns, rows: rows.length, preview: good.slice(0, 8),
+          text_column: header.find((name) => /text/.test(name)) ?? null, label_column: header.find((name) => /label/.test(name)) ?? null,
+          warnings: data.skipped ? [`${data.skipped} rows have an empty cell and will be left out.`] : [],
+        });
+      } catch (error) {
+        return fail(`${file.name}, ${/** @type {Error} */ (error).message}.`, 'Close the quote, or double it where it belongs to the text.');
+      }
+    }
+    case 'check': {
+      await sleep(80);
+      const it = plan(command.config);
+      return it && emit(it);
+    }
+    case 'start':
+      return start(command.config);
+    case 'pause':
+      paused = true;
+      return emit({ type: 'state', state: 'paused' });
+    case 'resume':
+      paused = false;
+      return emit({ type: 'state', state: 'training' });
+    case 'stop':
+      stopped = true;
+      paused = false;
+      return;
+    case 'predict': {
+      await sleep(60);
+      const spam = /free|win|click|money/i.test(command.texts[0]) ? 0.968 : 0.041;
+      return emit({ type: 'prediction', index: 0, label: spam > 0.5 ? 'spam' : 'ham', scores: [['ham', 1 - spam], ['spam', spam]] });
+    }
+    case 'export':
+      return emit({ type: 'exported', format: 'zip', files: [{ name: 'paddock-adapter.zip', bytes: 22 }] }, [
+        { name: 'paddock-adapter.zip', bytes: new Uint8Array([80, 75, 5, 6, ...new Array(18).fill(0)]) },
+      ]);
+  }
+}
+
+export class Engine {
+  /** @param {(envelope: any, files?: any[]) => void} emit */
+  constructor(emit) {
+    send = emit;
+  }
+
+  /** @param {any} command @param {File[]} files */
+  async handle(command, files) {
+    await handle(command, files);
+  }
+
+  async advance() {
+    await sleep(20);
+    if ((await work[0]()) !== false) work.shift();
+  }
+
+  busy() {
+    return work.length > 0 && !paused;
+  }
+}
+
+export default async function init() {}

@@ -1,0 +1,117 @@
+// @ts-check
+/**
+ * The settings form and the configuration it stands for. An empty field is an absent key: the defaults are the engine's alone,
+ * and come back in the plan's `config_yaml`. Values are checked by the engine, so that form, file and command line agree.
+ *
+ * @typedef {import('../protocol.js').RawConfig} RawConfig
+ * @typedef {'model' | 'data' | 'training' | 'lora'} Section
+ * @typedef {'basic' | 'lora' | 'advanced'} Group
+ * @typedef {{ key: string, section: Section, group: Group, kind: 'integer' | 'number' | 'choice' | 'modules', options?: string[] }} Field
+ * @typedef {Record<string, string>} Form
+ */
+
+export const MODULES = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
+
+/** @type {Field[]} */
+export const FIELDS = [
+  { key: 'method', section: 'training', group: 'basic', kind: 'choice', options: ['lora', 'full'] },
+  { key: 'num_epochs', section: 'training', group: 'basic', kind: 'number' },
+  { key: 'batch_size', section: 'training', group: 'basic', kind: 'integer' },
+  { key: 'learning_rate', section: 'training', group: 'basic', kind: 'number' },
+  { key: 'max_seq_length', section: 'model', group: 'basic', kind: 'integer' },
+  { key: 'validation_split', section: 'data', group: 'basic', kind: 'number' },
+
+  { key: 'r', section: 'lora', group: 'lora', kind: 'integer' },
+  { key: 'lora_alpha', section: 'lora', group: 'lora', kind: 'number' },
+  { key: 'lora_dropout', section: 'lora', group: 'lora', kind: 'number' },
+  { key: 'target_modules', section: 'lora', group: 'lora', kind: 'modules' },
+
+  { key: 'max_steps', section: 'training', group: 'advanced', kind: 'integer' },
+  { key: 'max_train_samples', section: 'data', group: 'advanced', kind: 'integer' },
+  { key: 'max_eval_samples', section: 'data', group: 'advanced', kind: 'integer' },
+  { key: 'gradient_accumulation_steps', section: 'training', group: 'advanced', kind: 'integer' },
+  { key: 'lr_scheduler_type', section: 'training', group: 'advanced', kind: 'choice', options: ['linear', 'cosine', 'constant'] },
+  { key: 'warmup_ratio', section: 'training', group: 'advanced', kind: 'number' },
+  { key: 'warmup_steps', section: 'training', group: 'advanced', kind: 'integer' },
+  { key: 'weight_decay', section: 'training', group: 'advanced', kind: 'number' },
+  { key: 'max_grad_norm', section: 'training', group: 'advanced', kind: 'number' },
+  { key: 'adam_beta1', section: 'training', group: 'advanced', kind: 'number' },
+  { key: 'adam_beta2', section: 'training', group: 'advanced', kind: 'number' },
+  { key: 'adam_epsilon', section: 'training', group: 'advanced', kind: 'number' },
+  { key: 'logging_steps', section: 'training', group: 'advanced', kind: 'integer' },
+  { key: 'seed', section: 'training', group: 'advanced', kind: 'integer' },
+];
+
+export const DEVICES = ['auto', 'cpu', 'gpu'];
+
+/**
+ * What was remembered, as far as it is a form: strings under known keys.
+ * @param {unknown} remembered @returns {Form}
+ */
+export function readForm(remembered) {
+  /** @type {Form} */
+  const form = {};
+  if (!remembered || typeof remembered !== 'object') return form;
+  for (const { key, options } of FIELDS) {
+    const value = /** @type {any} */ (remembered)[key];
+    if (typeof value === 'string' && value.length < 200 && (!options || options.includes(value))) form[key] = value;
+  }
+  return form;
+}
+
+/**
+ * @param {{ form: Form, device: string, model: string, data: string, textColumn: string, labelColumn: string }} choices
+ * @returns {RawConfig}
+ */
+export function toConfig({ form, device, model, data, textColumn, labelColumn }) {
+  /** @type {Record<Section, Record<string, any>>} */
+  const sections = { model: {}, data: {}, training: {}, lora: {} };
+  if (model) sections.model.name_or_path = model;
+  if (data) sections.data.train_file = data;
+  if (textColumn) sections.data.text_column = textColumn;
+  if (labelColumn) sections.data.label_column = labelColumn;
+  for (const { key, section, kind, options } of FIELDS) {
+    const value = form[key] ?? '';
+    if (value === '') continue;
+    if (kind === 'modules') sections[section][key] = value.split(',');
+    else sections[section][key] = options ? value : Number(value);
+  }
+  return { task: 'text-classification', device, ...sections };
+}
+
+/**
+ * The fields that hold something that is no number (or no whole one), which the protocol could not carry.
+ * @param {Form} form @returns {string[]}
+ */
+export function unreadable(form) {
+  return FIELDS.filter(({ key, kind }) => {
+    const value = form[key] ?? '';
+    if (value === '' || (kind !== 'integer' && kind !== 'number')) return false;
+    const number = Number(value);
+    return kind === 'integer' ? !Number.isSafeInteger(number) || number < 0 : !Number.isFinite(number);
+  }).map(({ key }) => key);
+}
+
+/**
+ * The field that a failure's message names, as `batch_size` or `training.batch_size`.
+ * @param {string} message @returns {string | undefined}
+ */
+export function namedField(message) {
+  const words = new Set(message.match(/[a-z_0-9]+/g));
+  // `r` is also an ordinary letter, so it only counts with its section.
+  return FIELDS.find(({ key, section }) => (key.length > 1 ? words.has(key) : message.includes(`${section}.${key}`)))?.key;
+}
+
+/**
+ * The values that the engine took, read from its own YAML for the fields' placeholders.
+ * @param {string} yaml @returns {Record<string, string>}
+ */
+export function resolvedValues(yaml) {
+  /** @type {Record<string, string>} */
+  const values = {};
+  for (const line of yaml.split('\n')) {
+    const match = /^\s+(\w+):\s*([^#\n]+?)\s*$/.exec(line);
+    if (match && match[2] !== 'null' && match[2] !== '~') values[match[1]] = match[2].replace(/^["']|["']$/g, '');
+  }
+  return values;
+}

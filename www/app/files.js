@@ -1,0 +1,73 @@
+// @ts-check
+/** Files in and out: drops, folders, what the site itself serves, downloads. Nothing here reads a file's content. */
+
+/** A model folder has a dozen files; a home folder dropped by mistake has a million. */
+const MOST_FILES = 500;
+
+/** @typedef {{ name: string, files: File[] }} Folder */
+
+/**
+ * The files of a drop. A folder gives the files directly in it, and its name.
+ * @param {DataTransfer} transfer @returns {Promise<Folder>}
+ */
+export async function fromDrop(transfer) {
+  // Entries have to be taken before the first await: the list is emptied after the event.
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.() ?? null);
+  const loose = [...transfer.files];
+  const folder = entries.find((entry) => entry?.isDirectory);
+  if (!folder) return { name: '', files: loose };
+  const files = await filesOf(/** @type {FileSystemDirectoryEntry} */ (folder));
+  return { name: folder.name, files };
+}
+
+/** @param {FileSystemDirectoryEntry} directory @returns {Promise<File[]>} */
+async function filesOf(directory) {
+  const reader = directory.createReader();
+  /** @type {File[]} */
+  const files = [];
+  for (;;) {
+    /** @type {FileSystemEntry[]} */
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length || files.length > MOST_FILES) return files;
+    for (const entry of some) {
+      if (!entry.isFile) continue;
+      files.push(await new Promise((resolve, reject) => /** @type {FileSystemFileEntry} */ (entry).file(resolve, reject)));
+    }
+  }
+}
+
+/**
+ * The files of a folder dialog: only those directly in the folder, without its subfolders.
+ * @param {FileList} list @returns {Folder}
+ */
+export function fromDialog(list) {
+  const files = [...list].filter((file) => file.webkitRelativePath.split('/').length <= 2).slice(0, MOST_FILES);
+  const name = files[0]?.webkitRelativePath.split('/')[0] ?? '';
+  return { name, files };
+}
+
+/**
+ * Files that the site serves beside the page.
+ * @param {string[]} paths @returns {Promise<File[]>}
+ */
+export async function fromSite(paths) {
+  return Promise.all(
+    paths.map(async (path) => {
+      const response = await fetch(path);
+      if (!response.ok) throw new Error(`${path}: HTTP ${response.status}`);
+      const blob = await response.blob();
+      return new File([blob], path.split('/').at(-1) ?? path);
+    }),
+  );
+}
+
+/** @param {string} name @param {BlobPart} content @param {string} type */
+export function download(name, content, type) {
+  const url = URL.createObjectURL(new Blob([content], { type }));
+  const link = document.createElement('a');
+  link.href = url;
+  link.download = name;
+  link.click();
+  // The browser has taken the blob by then; at once would be too early for some.
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}

@@ -1,0 +1,265 @@
+// @ts-check
+/** Puts the parts together: events into the state, the state onto the page, the person's actions into commands. */
+import { LANGUAGES, currentLanguage, preferredLanguage, setLanguage, t } from './i18n.js';
+import { active, initial, noRun, PANEL_OF, reduce } from './store.js';
+import { DEVICES, readForm, toConfig, unreadable } from './config.js';
+import { download, fromSite } from './files.js';
+import { recall, remember } from './prefs.js';
+import { Session } from './session.js';
+import { storage, webGpu } from './webgpu.js';
+import { button } from '../ui/common.js';
+import { h } from '../ui/dom.js';
+import { STEPS, reachable, stepper } from '../ui/stepper.js';
+import { machinePanel } from '../ui/machine.js';
+import { modelPanel } from '../ui/model.js';
+import { dataPanel } from '../ui/data.js';
+import { settingsPanel } from '../ui/settings.js';
+import { trainPanel } from '../ui/train.js';
+import { resultPanel } from '../ui/result.js';
+
+/** @typedef {import('./store.js').State} State */
+/** @typedef {import('./store.js').Panel} Panel */
+/** @typedef {import('../protocol.js').Command} Command */
+
+const STARTER = ['config.json', 'model.safetensors', 'tokenizer.json'].map((name) => `starter/${name}`);
+const SAMPLE = ['data/spam.csv'];
+/** Wait this long after the last key before the plan is made anew. */
+const CHECK_AFTER = 400;
+
+/** @type {Record<string, Command['type']>} The event that answers a command; a failure answers it too. */
+const ANSWERS = { environment: 'inspect', model_opened: 'open_model', data_opened: 'open_data', plan: 'check', prediction: 'predict', exported: 'export' };
+
+const device = recall('device');
+let state = initial(readForm(recall('settings')), DEVICES.includes(String(device)) ? String(device) : 'auto');
+/** @type {{ element: HTMLElement, update(state: State): void } | null} */
+let view = null;
+let drawing = false;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let checkTimer;
+/** What was opened last, to open it again after a crash. @type {{ model: import('./files.js').Folder | null, data: File[] }} */
+const opened = { model: null, data: [] };
+
+/** @param {Partial<State>} change */
+function set(change) {
+  state = { ...state, ...change };
+  if (drawing) return;
+  drawing = true;
+  // Many events a frame are drawn once. A hidden tab draws nothing and catches up when it is shown.
+  requestAnimationFrame(() => {
+    drawing = false;
+    view?.update(state);
+  });
+}
+
+/** @param {Panel} panel @param {unknown} error */
+const fail = (panel, error) => set({ trouble: { ...state.trouble, [panel]: { message: error instanceof Error ? error.message : String(error), advice: t('common.reload') } } });
+
+/** @param {Command} command @param {File[]} [files] */
+function send(command, files) {
+  const panel = PANEL_OF[command.type];
+  set({ busy: { ...state.busy, [command.type]: true }, trouble: { ...state.trouble, [panel]: undefined } });
+  session.send(command, files);
+}
+
+const session = new Session({
+  ready: () => set({ engine: 'ready' }),
+  event(envelope, files, about) {
+    // A failure while nothing runs answers the command that is still waited for.
+    const waiting = /** @type {Command['type'][]} */ (Object.values(ANSWERS)).find((type) => state.busy[type]);
+    const concerns = about ?? (envelope.type === 'failed' && !active(state) ? waiting ?? null : null);
+    const answered = envelope.type === 'failed' ? concerns : ANSWERS[envelope.type];
+    set(reduce(state, envelope, concerns, performance.now()));
+    if (answered) set({ busy: { ...state.busy, [answered]: false } });
+    if (envelope.type === 'exported') for (const file of files) download(file.name, /** @type {BlobPart} */ (file.bytes), 'application/zip');
+    if (envelope.type === 'model_opened' || envelope.type === 'data_opened') checkSoon();
+  },
+  settled(about) {
+    if (!Object.values(ANSWERS).includes(about)) set({ busy: { ...state.busy, [about]: false } });
+  },
+  crashed(message) {
+    const run = active(state) ? { ...state.run, state: /** @type {const} */ ('failed'), progress: null, stopping: false } : state.run;
+    set({ engine: 'crashed', crash: message, busy: {}, run, trained: false });
+  },
+});
+
+const config = () =>
+  toConfig({
+    form: state.form,
+    device: state.device,
+    model: state.model?.name ?? '',
+    data: state.data?.name ?? '',
+    textColumn: state.textColumn,
+    labelColumn: state.labelColumn,
+  });
+
+function checkSoon() {
+  clearTimeout(checkTimer);
+  checkTimer = setTimeout(() => {
+    if (state.model && state.data && !active(state) && !unreadable(state.form).length) act.check();
+  }, CHECK_AFTER);
+}
+
+/** @param {Partial<State>} change a setting that the plan depends on */
+function choose(change) {
+  set({ ...change, stale: true, trouble: { ...state.trouble, settings: undefined } });
+  checkSoon();
+}
+
+const act = {
+  /** @param {Panel} step */
+  go(step) {
+    if (!reachable(state, step)) return;
+    set({ step });
+    if (step === 'settings' && state.stale && !state.trouble.settings) checkSoon();
+    requestAnimationFrame(() => {
+      document.getElementById(`title-${step}`)?.focus({ preventScroll: true });
+      scrollTo({ top: 0 });
+    });
+  },
+  /** @param {string} device */
+  setDevice(device) {
+    remember('device', device);
+    choose({ device });
+  },
+  /** @param {import('./files.js').Folder} folder */
+  openModel({ name, files }) {
+    opened.model = { name: name || t('model.unnamed'), files };
+    send({ type: 'open_model', name: opened.model.name }, files);
+  },
+  async openStarter() {
+    set({ busy: { ...state.busy, open_model: true } });
+    try {
+      act.openModel({ name: 'starter', files: await fromSite(STARTER) });
+    } catch (error) {
+      set({ busy: { ...state.busy, open_model: false } });
+      fail('model', error);
+    }
+  },
+  /** @param {File[]} files */
+  openData(files) {
+    if (files.length !== 1) return fail('data', t('data.one_file', { n: files.length }));
+    opened.data = files;
+    send({ type: 'open_data' }, files);
+  },
+  async openSample() {
+    set({ busy: { ...state.busy, open_data: true } });
+    try {
+      act.openData(await fromSite(SAMPLE));
+    } catch (error) {
+      set({ busy: { ...state.busy, open_data: false } });
+      fail('data', error);
+    }
+  },
+  /** @param {'textColumn' | 'labelColumn'} which @param {string} name */
+  setColumn: (which, name) => choose({ [which]: name }),
+  /** @param {string} key @param {string} value */
+  setField(key, value) {
+    const form = { ...state.form, [key]: value };
+    remember('settings', form);
+    choose({ form });
+  },
+  resetForm() {
+    remember('settings', {});
+    choose({ form: {} });
+  },
+  check: () => send({ type: 'check', config: config() }),
+  start() {
+    clearTimeout(checkTimer);
+    const settings = { modelName: state.model?.name ?? '', dataName: state.data?.name ?? '', textColumn: state.textColumn };
+    set({ run: { ...noRun(), state: 'preparing' }, prediction: null, trained: false, settings });
+    send({ type: 'start', config: config() });
+    act.go('train');
+  },
+  pause: () => send({ type: 'pause' }),
+  resume: () => send({ type: 'resume' }),
+  stop() {
+    set({ run: { ...state.run, stopping: true } });
+    send({ type: 'stop' });
+  },
+  /** @param {string} text */
+  predict(text) {
+    set({ asked: text });
+    send({ type: 'predict', texts: [text] });
+  },
+  exportZip: () => send({ type: 'export', format: 'zip' }),
+  again: () => act.go('settings'),
+  restart() {
+    set({ engine: 'starting', crash: '', model: null, data: null, plan: null, run: noRun(), trained: false, prediction: null, busy: {}, trouble: {}, step: 'machine' });
+    session.restart();
+    send({ type: 'inspect' });
+    if (opened.model) act.openModel(opened.model);
+    if (opened.data.length) act.openData(opened.data);
+  },
+};
+
+/** The whole page in the current language. @returns {{ element: HTMLElement, update(state: State): void }} */
+function page() {
+  const panels = { machine: machinePanel(act), model: modelPanel(act), data: dataPanel(act), settings: settingsPanel(act), train: trainPanel(act), result: resultPanel(act) };
+  const nav = stepper(act.go);
+  const crash = crashNotice();
+  const element = h('div', { class: 'layout' }, nav.element, h('main', { id: 'main' }, crash.element, STEPS.map((step) => panels[step].element)));
+  return {
+    element,
+    /** @param {State} now */
+    update(now) {
+      nav.update(now);
+      crash.update(now);
+      for (const step of STEPS) {
+        panels[step].element.hidden = step !== now.step;
+        panels[step].update(now);
+      }
+    },
+  };
+}
+
+function crashNotice() {
+  const message = h('p', { class: 'crash-message', 'data-testid': 'crash-message' });
+  const element = h(
+    'div',
+    { class: 'notice notice-error crash', role: 'alert', 'data-testid': 'crash', hidden: true },
+    h('p', { class: 'notice-title' }, t('crash.title')),
+    h('p', null, t('crash.body')),
+    message,
+    h('div', { class: 'actions' }, button(t('crash.again'), 'restart', () => act.restart(), 'primary')),
+  );
+  return {
+    element,
+    /** @param {State} now */
+    update(now) {
+      element.hidden = now.engine !== 'crashed';
+      if (message.textContent !== now.crash) message.textContent = now.crash;
+    },
+  };
+}
+
+function languagePicker() {
+  const select = /** @type {HTMLSelectElement} */ (document.getElementById('language'));
+  select.replaceChildren(...Object.entries(LANGUAGES).map(([value, name]) => h('option', { value, lang: value }, name)));
+  select.value = currentLanguage();
+  select.addEventListener('change', async () => {
+    await setLanguage(select.value);
+    mount();
+  });
+}
+
+function mount() {
+  document.title = t('page.title');
+  for (const element of document.querySelectorAll('[data-t]')) element.textContent = t(element.getAttribute('data-t') ?? '');
+  document.getElementById('language')?.setAttribute('aria-label', t('page.language'));
+  view = page();
+  document.getElementById('app')?.replaceChildren(view.element);
+  view.update(state);
+}
+
+// A file dropped beside a drop zone would make the browser leave the page, and the run with it.
+for (const type of ['dragover', 'drop']) addEventListener(type, (event) => event.preventDefault());
+addEventListener('beforeunload', (event) => {
+  if (active(state)) event.preventDefault();
+});
+
+await setLanguage(preferredLanguage());
+languagePicker();
+mount();
+send({ type: 'inspect' });
+webGpu().then((gpu) => set({ gpu }));
+storage().then((quota) => set({ quota }));

@@ -1,0 +1,152 @@
+// @ts-check
+import { clip, h, region, updateAll } from './dom.js';
+import { bars, button, card, dropZone, fact, facts, fileButton, spinner, trouble, warnings } from './common.js';
+import { int, pct, t } from '../app/i18n.js';
+
+/** @typedef {import('../app/store.js').State} State */
+
+const ACCEPT = '.csv,.tsv,.jsonl,.json,.txt,text/csv,text/tab-separated-values';
+const MOST_BARS = 12;
+
+/**
+ * @param {{ openSample(): void, openData(files: File[]): void, setColumn(which: 'textColumn' | 'labelColumn', name: string): void,
+ *   go(step: import('../app/store.js').Panel): void }} act
+ */
+export function dataPanel(act) {
+  const error = trouble('data');
+  const sample = button(t('data.sample_open'), 'use-sample', act.openSample, 'primary');
+  const choose = h(
+    'div',
+    { class: 'grid-2' },
+    dropZone({
+      title: t('data.drop'),
+      hint: t('data.drop_hint'),
+      testid: 'data-drop',
+      ondrop: (transfer) => act.openData([...transfer.files]),
+      children: [fileButton(t('data.choose'), 'data-input', (list) => act.openData([...list]), { accept: ACCEPT })],
+    }),
+    h('article', { class: 'offer' }, h('h3', null, t('data.sample')), h('p', null, t('data.sample_hint')), h('div', { class: 'actions' }, sample)),
+  );
+  const overview = region(
+    h('div', { class: 'stack', 'aria-live': 'polite' }),
+    (state) => [state.data, state.busy.open_data],
+    ({ data, busy }) =>
+      busy.open_data
+        ? spinner(true, t('data.reading'))
+        : data
+          ? [
+              h('h3', null, data.name),
+              facts(
+                fact(t('data.rows'), int(data.rows), { testid: 'data-rows' }),
+                fact(t('data.columns'), int(data.columns.length)),
+                fact(t('data.format'), data.format.toUpperCase(), { hint: data.encoding }),
+              ),
+              warnings(data.warnings, t('data.warnings'), 'data-warnings'),
+            ]
+          : [],
+  );
+  const columns = mapping(act.setColumn);
+  const labels = region(
+    h('div', { class: 'stack' }),
+    (state) => [state.data, state.labelColumn, state.textColumn, state.busy.open_data],
+    (state) => (state.data && !state.busy.open_data ? labelCounts(state) : []),
+  );
+  const table = region(
+    h('div', { class: 'stack' }),
+    (state) => [state.data, state.textColumn, state.labelColumn, state.busy.open_data],
+    (state) => (state.data && !state.busy.open_data ? preview(state) : []),
+  );
+  const next = button(t('common.continue'), 'next-data', () => act.go('settings'), 'primary');
+  return {
+    element: card('data', choose, error.element, overview.element, columns.element, labels.element, table.element, h('footer', { class: 'panel-foot' }, next)),
+    update: updateAll([
+      error,
+      overview,
+      columns,
+      labels,
+      table,
+      {
+        element: next,
+        update: (/** @type {State} */ state) => {
+          next.disabled = !state.data || !state.model || !state.textColumn || !state.labelColumn || state.textColumn === state.labelColumn;
+          next.title = state.data && !state.model ? t('data.model_first') : '';
+          sample.disabled = Boolean(state.busy.open_data);
+        },
+      },
+    ]),
+  };
+}
+
+/** @param {(which: 'textColumn' | 'labelColumn', name: string) => void} setColumn */
+function mapping(setColumn) {
+  return region(
+    h('div', { class: 'form-grid' }),
+    (state) => [state.data, state.textColumn, state.labelColumn, state.busy.open_data],
+    (state) => {
+      const { data } = state;
+      if (!data || state.busy.open_data) return [];
+      return /** @type {const} */ ([
+        ['textColumn', 'text-column', 'text'],
+        ['labelColumn', 'label-column', 'label'],
+      ]).map(([which, testid, name]) =>
+        h(
+          'label',
+          { class: 'field' },
+          h('span', { class: 'field-name' }, t(`data.${name}_column`)),
+          h(
+            'select',
+            { 'data-testid': testid, onchange: (/** @type {any} */ event) => setColumn(which, event.target.value) },
+            h('option', { value: '', selected: !state[which] }, t('data.choose_column')),
+            data.columns.map((column) => h('option', { value: column.name, selected: column.name === state[which] }, column.name)),
+          ),
+          h('span', { class: 'hint' }, t(`data.${name}_hint`)),
+        ),
+      );
+    },
+  );
+}
+
+/** @param {State} state */
+function labelCounts({ data, labelColumn, textColumn }) {
+  const column = data?.columns.find(({ name }) => name === labelColumn);
+  if (!data || !column) return [];
+  if (labelColumn === textColumn) return h('p', { class: 'notice notice-warning' }, t('data.same_column'));
+  if (!column.values.length) return h('p', { class: 'notice notice-warning' }, t('data.not_labels', { column: labelColumn }));
+  const total = column.values.reduce((sum, [, count]) => sum + count, 0);
+  const top = Math.max(...column.values.map(([, count]) => count));
+  const rest = column.values.slice(MOST_BARS);
+  return [
+    h('h4', null, t('data.labels', { count: column.values.length })),
+    h(
+      'div',
+      { 'data-testid': 'label-counts' },
+      bars(column.values.slice(0, MOST_BARS).map(([label, count]) => ({ label, share: count / top, text: `${int(count)} · ${pct(count / total)}` }))),
+    ),
+    rest.length ? h('p', { class: 'hint' }, t('common.more', { n: rest.length })) : null,
+    column.values.length === 1 ? h('p', { class: 'notice notice-warning' }, t('data.one_label')) : null,
+  ];
+}
+
+/** @param {State} state */
+function preview({ data, textColumn, labelColumn }) {
+  if (!data) return [];
+  /** @param {string} name */
+  const mark = (name) => (name === textColumn ? 'col-text' : name === labelColumn ? 'col-label' : null);
+  return [
+    h('h4', null, t('data.preview', { n: data.preview.length })),
+    h(
+      'div',
+      { class: 'table-scroll', tabindex: '0', role: 'region', 'aria-label': t('data.preview', { n: data.preview.length }) },
+      h(
+        'table',
+        { class: 'table', 'data-testid': 'preview' },
+        h('thead', null, h('tr', null, data.columns.map(({ name }) => h('th', { scope: 'col', class: mark(name) }, clip(name, 80))))),
+        h(
+          'tbody',
+          null,
+          data.preview.map((row) => h('tr', null, data.columns.map(({ name }, i) => h('td', { class: mark(name) }, h('div', { class: 'cell' }, clip(row[i] ?? '')))))),
+        ),
+      ),
+    ),
+  ];
+}

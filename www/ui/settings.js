@@ -1,0 +1,163 @@
+// @ts-check
+import { h, region, setText, updateAll } from './dom.js';
+import { button, card, fact, facts, spinner, trouble, warnings } from './common.js';
+import { FIELDS, MODULES, namedField, resolvedValues, unreadable } from '../app/config.js';
+import { active } from '../app/store.js';
+import { bytes, compact, int, pct, t } from '../app/i18n.js';
+import { download } from '../app/files.js';
+
+/** @typedef {import('../app/store.js').State} State */
+/** @typedef {import('../app/config.js').Field} Field */
+
+/**
+ * @param {{ setField(key: string, value: string): void, resetForm(): void, check(): void, start(): void }} act
+ */
+export function settingsPanel(act) {
+  const fields = FIELDS.map((field) => ({ field, part: fieldPart(field, act.setField) }));
+  /** @param {import('../app/config.js').Group} group */
+  const group = (group) => h('div', { class: 'form-grid' }, fields.filter(({ field }) => field.group === group).map(({ part }) => part.element));
+  const lora = h('fieldset', { class: 'group' }, h('legend', null, t('settings.lora')), h('p', { class: 'hint' }, t('settings.lora_hint')), group('lora'));
+  const form = h(
+    'form',
+    { class: 'stack', novalidate: true, onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), act.check()) },
+    h('fieldset', { class: 'group' }, h('legend', null, t('settings.basic')), group('basic')),
+    lora,
+    h('details', { class: 'group' }, h('summary', { 'data-testid': 'advanced' }, t('settings.advanced')), h('p', { class: 'hint' }, t('settings.advanced_hint')), group('advanced')),
+    h('div', { class: 'actions' }, button(t('settings.reset'), 'reset-settings', act.resetForm)),
+  );
+  const error = trouble('settings');
+  const plan = region(
+    h('div', { class: 'stack', 'aria-live': 'polite' }),
+    (state) => [state.plan, state.busy.check, state.stale, state.trouble.settings],
+    (state) => {
+      const checking = Boolean(state.busy.check);
+      if (state.trouble.settings || !state.plan) return spinner(checking, t('settings.checking'));
+      return planCard(state.plan, checking);
+    },
+  );
+  const start = button(t('settings.start'), 'start', act.start, 'primary');
+  const check = button(t('settings.check'), 'check', act.check);
+  const footer = {
+    element: h('footer', { class: 'panel-foot' }, check, start),
+    update: (/** @type {State} */ state) => {
+      const odd = unreadable(state.form);
+      start.disabled = !state.model || !state.data || odd.length > 0 || active(state) || Boolean(state.trouble.settings) || state.engine !== 'ready';
+      check.disabled = !state.model || !state.data || odd.length > 0 || Boolean(state.busy.check);
+      lora.hidden = state.form.method === 'full';
+    },
+  };
+  return {
+    element: card('settings', h('div', { class: 'split' }, form, h('div', { class: 'stack side' }, error.element, plan.element)), footer.element),
+    update: updateAll([...fields.map(({ part }) => part), error, plan, footer]),
+  };
+}
+
+/** @param {Field} field @param {(key: string, value: string) => void} setField */
+function fieldPart(field, setField) {
+  const { key, kind } = field;
+  const id = `field-${key}`;
+  const hint = h('span', { class: 'hint', id: `${id}-hint` }, t(`fields.${key}.hint`), h('code', { class: 'key' }, key));
+  const wrong = h('span', { class: 'field-error', id: `${id}-error`, hidden: true });
+  const described = { 'aria-describedby': `${id}-hint ${id}-error` };
+  const name = h('span', { class: 'field-name' }, t(`fields.${key}.name`));
+  if (kind === 'modules') return modulesPart(field, setField, name, hint);
+
+  const control =
+    kind === 'choice'
+      ? h('select', { id, 'data-testid': id, ...described }, h('option', { value: '' }, ''), (field.options ?? []).map((option) => h('option', { value: option }, t(`fields.${key}.${option}`))))
+      : h('input', { id, 'data-testid': id, type: 'text', inputmode: kind === 'integer' ? 'numeric' : 'decimal', autocomplete: 'off', spellcheck: 'false', ...described });
+  control.addEventListener(kind === 'choice' ? 'change' : 'input', () => setField(key, control.value.trim()));
+  /** @type {string} */
+  let yaml = '';
+  return {
+    element: h('label', { class: 'field', for: id }, name, control, hint, wrong),
+    /** @param {State} state */
+    update(state) {
+      const value = state.form[key] ?? '';
+      if (control.value.trim() !== value) control.value = value;
+      const odd = unreadable(state.form).includes(key);
+      const failure = state.trouble.settings;
+      const refused = !odd && failure !== undefined && namedField(failure.message) === key;
+      wrong.hidden = !odd && !refused;
+      setText(wrong, odd ? t(kind === 'integer' ? 'settings.not_integer' : 'settings.not_number') : refused ? failure.message : '');
+      control.setAttribute('aria-invalid', String(odd || refused));
+      if (state.plan && state.plan.config_yaml !== yaml) {
+        yaml = state.plan.config_yaml;
+        const taken = resolvedValues(yaml)[key];
+        const text = taken === undefined ? t('settings.unset') : t('settings.default', { value: field.options ? t(`fields.${key}.${taken}`) : taken });
+        if (control instanceof HTMLInputElement) control.placeholder = value === '' ? text : '';
+        else if (value === '') setText(control.options[0], text);
+      } else if (!yaml && control instanceof HTMLSelectElement) setText(control.options[0], t('settings.unset'));
+    },
+  };
+}
+
+/** @param {Field} field @param {(key: string, value: string) => void} setField @param {HTMLElement} name @param {HTMLElement} hint */
+function modulesPart({ key }, setField, name, hint) {
+  const boxes = MODULES.map((module) => {
+    const input = h('input', { type: 'checkbox', value: module, 'data-testid': `module-${module}` });
+    input.addEventListener('change', () => {
+      const on = boxes.filter(({ input }) => input.checked).map(({ module }) => module);
+      // None and all are both the default: an adapter without any module could learn nothing.
+      setField(key, on.length === MODULES.length || on.length === 0 ? '' : on.join(','));
+    });
+    return { module, input, label: h('label', { class: 'chip' }, input, h('code', null, module)) };
+  });
+  return {
+    element: h('div', { class: 'field field-wide', role: 'group', 'aria-label': t(`fields.${key}.name`) }, name, h('div', { class: 'chips' }, boxes.map(({ label }) => label)), hint),
+    /** @param {State} state */
+    update(state) {
+      const value = state.form[key] ?? '';
+      const on = value === '' ? MODULES : value.split(',');
+      for (const { module, input } of boxes) input.checked = on.includes(module);
+    },
+  };
+}
+
+/** @param {import('../protocol.js').Plan} plan @param {boolean} checking a newer one is on its way */
+function planCard(plan, checking) {
+  const memory = [
+    { name: t('plan.weights'), bytes: plan.weight_bytes, tone: 'tone-1' },
+    { name: t('plan.training'), bytes: plan.training_bytes, tone: 'tone-2' },
+    { name: t('plan.activations'), bytes: plan.activation_bytes, tone: 'tone-3' },
+  ];
+  const total = memory.reduce((sum, part) => sum + part.bytes, 0);
+  return h(
+    'article',
+    { class: 'sheet', 'data-testid': 'plan' },
+    h('p', { class: 'overline', role: 'status' }, t(checking ? 'settings.checking' : 'plan.title')),
+    facts(
+      fact(t('plan.rows'), int(plan.train_rows), { hint: t('plan.held_out', { n: plan.validation_rows }), testid: 'plan-rows' }),
+      fact(t('plan.steps'), int(plan.total_steps), { hint: t(`device.${plan.device}`), testid: 'plan-steps' }),
+      fact(t('plan.trainable'), compact(plan.trainable_parameters), { hint: t('plan.of_all', { share: pct(plan.trainable_parameters / Math.max(1, plan.total_parameters)) }) }),
+      fact(t('plan.labels'), int(plan.labels.length), { hint: plan.labels.slice(0, 6).join(' · ') }),
+      plan.skipped_rows ? fact(t('plan.skipped'), int(plan.skipped_rows), { tone: 'fact-warn', testid: 'plan-skipped' }) : null,
+    ),
+    h('h4', null, t('plan.memory', { bytes: bytes(total) })),
+    h('div', { class: 'stacked', 'aria-hidden': 'true' }, memory.map((part) => h('span', { class: part.tone, style: { 'flex-grow': Math.max(part.bytes, total / 200) } }))),
+    h('ul', { class: 'legend' }, memory.map((part) => h('li', null, h('span', { class: `swatch ${part.tone}`, 'aria-hidden': 'true' }), part.name, ' ', h('strong', null, bytes(part.bytes))))),
+    warnings(plan.warnings, t('plan.warnings'), 'plan-warnings'),
+    yamlView(plan.config_yaml),
+  );
+}
+
+/** @param {string} yaml */
+function yamlView(yaml) {
+  const copied = h('span', { class: 'hint', role: 'status' });
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(yaml);
+      copied.textContent = t('common.copied');
+    } catch {
+      copied.textContent = t('common.not_copied');
+    }
+  };
+  return h(
+    'details',
+    { class: 'yaml' },
+    h('summary', { 'data-testid': 'yaml' }, t('plan.yaml')),
+    h('p', { class: 'hint' }, t('plan.yaml_hint')),
+    h('pre', { tabindex: '0' }, h('code', { 'data-testid': 'config-yaml' }, yaml)),
+    h('div', { class: 'actions' }, button(t('common.copy'), 'copy-yaml', copy), button(t('plan.yaml_download'), 'download-yaml', () => download('run.yaml', yaml, 'application/yaml')), copied),
+  );
+}
