@@ -5,7 +5,7 @@ mod fixture;
 mod recipes;
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     process::Stdio,
 };
 
@@ -87,6 +87,60 @@ fn full_fine_tuning_gives_a_folder_of_its_own() {
     let by_adapter = folder.run(&[&args[..], &["--adapter", "out"]].concat()).result();
     assert!(by_model["metrics"]["accuracy"].as_f64().unwrap() > 0.95, "{by_model}");
     assert_eq!(by_model["metrics"], by_adapter["metrics"]);
+}
+
+#[test]
+fn an_adapter_in_a_zip_is_the_same_adapter() {
+    let folder = Folder::new();
+    folder.train("reviews.csv", &QUICK).result();
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(folder.path("out.zip")).unwrap());
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for name in folder.names("out") {
+        zip.start_file(&name, stored).unwrap();
+        zip.write_all(&bytes(&folder.path("out").join(&name))).unwrap();
+    }
+    zip.finish().unwrap();
+    let predict = |adapter| {
+        let text = ["--text", "the scene, as a whole, is fine", "--text=--- poor"];
+        let run = folder
+            .run(&[&["predict", "--adapter", adapter, "--device", "cpu", "--log_format", "json"], &text[..]].concat());
+        run.result();
+        run.events("prediction")
+    };
+    assert_eq!(predict("out"), predict("out.zip"));
+}
+
+#[test]
+fn a_model_from_scratch() {
+    let folder = Folder::new();
+    let text: String =
+        (0..200).map(|line| format!("we the people of the union, in year {line}, thank you\n")).collect();
+    folder.write("speeches.txt", text);
+    let init = |output: &str, seed: &str| {
+        let sizes =
+            ["--vocab_size", "300", "--hidden_size", "32", "--intermediate_size", "64", "--num_hidden_layers", "2"];
+        let heads = ["--num_attention_heads", "4", "--num_key_value_heads", "2", "--max_position_embeddings", "64"];
+        let rest = ["--seed", seed, "--output_dir", output, "--log_format", "json"];
+        let run = folder.run(&[&["init", "--train_file", "speeches.txt"], &sizes[..], &heads, &rest].concat());
+        run.result();
+        bytes(&folder.path(output).join("model.safetensors"))
+    };
+    assert_eq!(init("model-a", "1"), init("model-b", "1"));
+    assert_ne!(init("model-c", "2"), init("model-d", "1"));
+    assert_eq!(folder.names("model-a"), ["config.json", "model.safetensors", "tokenizer.json"]);
+
+    let args = ["train", "--model_name_or_path", "model-a", "--train_file", "speeches.txt", "--device", "cpu"];
+    let how = ["--task", "text-generation", "--method", "full", "--learning_rate", "0.01", "--num_epochs", "2"];
+    let run = folder.run(&[&args[..], &how, &["--output_dir", "trained", "--log_format", "json"]].concat());
+    let result = run.result();
+    let loss = |metrics: &serde_json::Value| metrics["loss"].as_f64().unwrap();
+    assert!(loss(&result["metrics"]) < 0.5 * loss(&result["before"]), "{result}");
+    // Untrained it knows nothing: every one of the 300 tokens is as likely.
+    assert!((loss(&result["before"]) - 300f64.ln()).abs() < 0.2, "{result}");
+
+    // What came out is a base like another.
+    let tune = ["train", "--model_name_or_path", "trained", "--train_file", "reviews.csv", "--device", "cpu"];
+    folder.run(&[&tune[..], &["--max_steps", "2", "--output_dir", "tuned", "--log_format", "json"]].concat()).result();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use paddock::config::RawConfig;
 
 /// Fine-tunes LLaMA models where the data already is.
 #[derive(Debug, Parser)]
-#[command(name = "paddock", version, propagate_version = true, infer_long_args = false)]
+#[command(name = "paddock", version, propagate_version = true, args_override_self = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

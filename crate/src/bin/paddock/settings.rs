@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use paddock::config::RawConfig;
+use paddock::config::{Config, RawConfig};
 
 use crate::{
     args::CommonArgs,
@@ -30,5 +30,11 @@ pub fn set_all(config: &mut RawConfig, args: &CommonArgs) -> Result<()> {
         };
         config.set(key.trim(), value.trim())?;
     }
+    Ok(())
+}
+
+/// Refuses values that cannot be before anything is opened.
+pub fn check(config: &RawConfig) -> Result<()> {
+    Config::resolve(config)?;
     Ok(())
 }

@@ -77,6 +77,7 @@ fn configure(args: &TrainArgs) -> Result<RawConfig> {
         }
     }
     settings::set_all(&mut config, &args.common)?;
+    settings::check(&config)?;
     Ok(config)
 }
 

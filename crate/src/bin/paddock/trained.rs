@@ -47,12 +47,13 @@ impl Trained {
         };
         let mut config = match &common.config {
             Some(path) => settings::from_file(Some(path))?,
-            None => settings_of(adapter.as_deref().unwrap_or(&model))?,
+            None => settings_beside(&model, adapter.as_deref())?,
         };
         forget_training(&mut config);
         common.apply(&mut config);
         config.model.name_or_path = Some(files::utf8(&model)?);
         settings::set_all(&mut config, common)?;
+        settings::check(&config)?;
         Ok(Self { model, adapter, config })
     }
 
@@ -109,13 +110,16 @@ fn base_of(adapter: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The settings that lie beside the weights; defaults where none do (an adapter that PEFT wrote).
-fn settings_of(trained: &Path) -> Result<RawConfig> {
-    if trained == Path::new(model::STARTER) {
-        return Ok(RawConfig::default());
-    }
-    match member(trained, RUN)? {
-        Some(yaml) => settings::parse(&yaml, &trained.join(RUN).display().to_string()),
+/// The settings that lie beside the weights; defaults where none do (the starter model, an adapter that PEFT wrote).
+fn settings_beside(model: &Path, adapter: Option<&Path>) -> Result<RawConfig> {
+    let place = match adapter {
+        Some(adapter) => adapter,
+        // What is wrong with it is said when it is opened.
+        None if model == Path::new(model::STARTER) || !model.is_dir() => return Ok(RawConfig::default()),
+        None => model,
+    };
+    match member(place, RUN)? {
+        Some(yaml) => settings::parse(&yaml, &place.join(RUN).display().to_string()),
         None => Ok(RawConfig::default()),
     }
 }
