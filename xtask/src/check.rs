@@ -53,3 +53,34 @@ pub fn run(shop: &mut Shop) -> Result<bool> {
     }
     Ok(tests && failed.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Each dependency of `paddock` with its features, as cargo would build it along these edges.
+    fn features(edges: &str) -> BTreeSet<String> {
+        let mut cargo = Shop::open().command("cargo");
+        cargo.args(["tree", "--offline", "-p", "paddock", "--prefix", "none"]);
+        cargo.args(["--format", "{p} {f}", "--edges", edges]);
+        let tree = shop::output(&mut cargo).expect("cargo tree");
+        tree.lines()
+            .map(|line| line.trim_end_matches(" (*)").trim_end().to_string())
+            .collect()
+    }
+
+    /// One feature more on a crate at the root (libc, bitflags) and the tests compile wgpu and Burn once again.
+    #[test]
+    fn dev_dependencies_change_no_feature_of_the_build() {
+        let build = features("normal,build");
+        let test = features("normal,build,dev");
+        assert!(build.len() > 100, "{build:?}");
+        let changed: Vec<_> = build.difference(&test).collect();
+        assert!(
+            changed.is_empty(),
+            "built again for the tests with other features: {changed:?}"
+        );
+    }
+}

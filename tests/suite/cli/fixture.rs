@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use temp_dir::TempDir;
 
 const VOCAB: usize = 258;
 const HIDDEN: usize = 32;

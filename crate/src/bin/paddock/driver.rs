@@ -1,6 +1,6 @@
 //! Pumps the engine: sends commands, shows events, passes a Ctrl-C on as `Stop`.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use paddock::{
     engine::Engine,
@@ -8,6 +8,10 @@ use paddock::{
     platform::NamedFile,
 };
 use pollster::block_on;
+use signal_hook::{
+    consts::SIGINT,
+    flag::{register, register_conditional_shutdown},
+};
 
 use crate::{
     files::{Result, failure},
@@ -57,21 +61,19 @@ impl<'a> Driver<'a> {
     }
 }
 
-static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
+static STOP: AtomicBool = AtomicBool::new(false);
 
 /// What a shell reports for a command that Ctrl-C ended.
 pub const INTERRUPTED: i32 = 130;
 
 pub fn interrupted() -> bool {
-    INTERRUPTS.load(Ordering::Relaxed) > 0
+    STOP.load(Ordering::Relaxed)
 }
 
 /// From now on the first Ctrl-C is passed on as `Stop`, the second ends the process.
 pub fn stop_on_interrupt() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if INTERRUPTS.fetch_add(1, Ordering::Relaxed) > 0 {
-            std::process::exit(INTERRUPTED);
-        }
-    })
-    .map_err(|error| failure(format!("cannot listen for Ctrl-C: {error}"), "Start it from an ordinary terminal."))
+    // In this order: the flag that the first one sets is what the second one finds.
+    register_conditional_shutdown(SIGINT, INTERRUPTED, &STOP)
+        .and_then(|_| register(SIGINT, &STOP))
+        .map_err(|error| failure(format!("cannot listen for Ctrl-C: {error}"), "Start it from an ordinary terminal."))
 }
