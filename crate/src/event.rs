@@ -24,9 +24,13 @@ pub enum Command {
     /// Open one table of examples handed over beside the command: answered by [`Event::DataOpened`].
     OpenData,
     /// Check a configuration against the opened model and data: answered by [`Event::Plan`].
-    Check { config: Box<RawConfig> },
+    Check {
+        config: Box<RawConfig>,
+    },
     /// Start a run: evaluation, training, evaluation. [`Event::State`] tells how far it is.
-    Start { config: Box<RawConfig> },
+    Start {
+        config: Box<RawConfig>,
+    },
     /// Load an adapter handed over beside the command (a PEFT folder's files, or a zip of them) onto the opened model,
     /// ready for [`Command::Predict`].
     OpenAdapter {
@@ -41,9 +45,13 @@ pub enum Command {
     /// End the run after the current step; what was trained so far can be used.
     Stop,
     /// Classify texts with the current model: answered by one [`Event::Prediction`] a text.
-    Predict { texts: Vec<String> },
+    Predict {
+        texts: Vec<String>,
+    },
     /// Hand out what was trained: answered by [`Event::Exported`], whose bytes travel beside the event.
-    Export { format: ExportFormat },
+    Export {
+        format: ExportFormat,
+    },
 }
 
 /// The formats a trained model leaves in.

@@ -1,10 +1,25 @@
 //! Paddock's engine: fine-tunes LLaMA models, pumped by a command line or a browser tab.
+//!
+//! A shell sends [`event::Command`]s to an [`engine::Engine`] and maps the [`event::Event`]s that come back; it never
+//! reaches further inside.
 
+pub mod adapter;
+pub mod apply;
 pub mod batch;
 pub mod config;
 pub mod data;
+pub mod device;
+pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod event;
+pub mod export;
+pub mod kernels;
+pub mod model;
+pub mod plan;
 pub mod platform;
+pub mod prepare;
+pub mod rng;
 pub mod tokenizer;
+pub mod train;
+pub mod weights;

@@ -19,3 +19,45 @@ pub struct NamedFile {
     pub name: String,
     pub blob: Box<dyn Blob>,
 }
+
+/// Bytes already in memory: embedded models, adapters out of a zip, tests.
+pub struct Memory(pub Vec<u8>);
+
+impl Blob for Memory {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, std::io::Result<Vec<u8>>> {
+        let range = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.0.get(start..start.checked_add(len)?))
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into());
+        Box::pin(std::future::ready(range))
+    }
+}
+
+/// Seconds since some fixed moment.
+pub fn now() -> f64 {
+    #[cfg(target_family = "wasm")]
+    {
+        js_sys::Date::now() / 1000.0
+    }
+    #[cfg(not(target_family = "wasm"))]
+    {
+        use std::{sync::OnceLock, time::Instant};
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_secs_f64()
+    }
+}
+
+/// A new run's id: its starting time.
+pub fn run_id() -> String {
+    #[cfg(target_family = "wasm")]
+    let millis = js_sys::Date::now() as u64;
+    #[cfg(not(target_family = "wasm"))]
+    let millis =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    format!("run-{millis:x}")
+}

@@ -1,3 +1,5 @@
-//! All integration tests, as one binary.
+//! Integration tests, one binary: linking Burn takes longer than running most of them.
 
 mod cli;
+mod golden;
+mod protocol;

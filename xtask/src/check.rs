@@ -20,21 +20,8 @@ pub fn run(shop: &mut Shop) -> Result<bool> {
     let deny = ["--", "-D", "warnings"];
     let cargo: [(&str, &[&str]); 3] = [
         ("formatting", &["fmt", "--all", "--check"]),
-        (
-            "clippy",
-            &["clippy", "--release", "--workspace", "--all-targets"],
-        ),
-        (
-            "clippy for wasm",
-            &[
-                "clippy",
-                "--release",
-                "-p",
-                "paddock-web",
-                "--target",
-                "wasm32-unknown-unknown",
-            ],
-        ),
+        ("clippy", &["clippy", "--release", "--workspace", "--all-targets"]),
+        ("clippy for wasm", &["clippy", "--release", "-p", "paddock-web", "--target", "wasm32-unknown-unknown"]),
     ];
     for (name, arguments) in cargo {
         let mut command = shop.command("cargo");
@@ -66,9 +53,7 @@ mod tests {
         cargo.args(["tree", "--offline", "-p", "paddock", "--prefix", "none"]);
         cargo.args(["--format", "{p} {f}", "--edges", edges]);
         let tree = shop::output(&mut cargo).expect("cargo tree");
-        tree.lines()
-            .map(|line| line.trim_end_matches(" (*)").trim_end().to_string())
-            .collect()
+        tree.lines().map(|line| line.trim_end_matches(" (*)").trim_end().to_string()).collect()
     }
 
     /// One feature more on a crate at the root (libc, bitflags) and the tests compile wgpu and Burn once again.
@@ -78,9 +63,6 @@ mod tests {
         let test = features("normal,build,dev");
         assert!(build.len() > 100, "{build:?}");
         let changed: Vec<_> = build.difference(&test).collect();
-        assert!(
-            changed.is_empty(),
-            "built again for the tests with other features: {changed:?}"
-        );
+        assert!(changed.is_empty(), "built again for the tests with other features: {changed:?}");
     }
 }

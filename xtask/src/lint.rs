@@ -57,13 +57,8 @@ pub fn run(root: &Path) -> Result<Vec<String>> {
         rust_files(&root.join(folder), &mut files)?;
         files.sort();
         for file in files {
-            let text = std::fs::read_to_string(&file)
-                .map_err(|error| format!("{}: {error}", file.display()))?;
-            let name = file
-                .strip_prefix(root)
-                .unwrap_or(&file)
-                .to_string_lossy()
-                .replace('\\', "/");
+            let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+            let name = file.strip_prefix(root).unwrap_or(&file).to_string_lossy().replace('\\', "/");
             breaches.extend(breaches_in(&name, &text));
         }
     }
@@ -71,17 +66,9 @@ pub fn run(root: &Path) -> Result<Vec<String>> {
 }
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in
-        std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?
-    {
-        let path = entry
-            .map_err(|error| format!("{}: {error}", folder.display()))?
-            .path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+    for entry in std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))? {
+        let path = entry.map_err(|error| format!("{}: {error}", folder.display()))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // Modules of tests alone, by the convention of their name.
         if name == "tests" || name == "tests.rs" || name.ends_with("_tests.rs") {
             continue;
@@ -100,11 +87,7 @@ fn breaches_in(name: &str, text: &str) -> Vec<String> {
     let mut breaches = Vec::new();
     for (number, line) in code.lines().enumerate() {
         for rule in &RULES {
-            if rule
-                .except
-                .iter()
-                .any(|place| name == *place || (place.ends_with('/') && name.starts_with(place)))
-            {
+            if rule.except.iter().any(|place| name == *place || (place.ends_with('/') && name.starts_with(place))) {
                 continue;
             }
             if let Some(word) = rule.words.iter().find(|word| has_word(line, word)) {
@@ -117,8 +100,7 @@ fn breaches_in(name: &str, text: &str) -> Vec<String> {
 
 fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
-        !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
-            || word.starts_with('.')
+        !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') || word.starts_with('.')
     })
 }
 
@@ -140,11 +122,7 @@ fn without_words(text: &str) -> String {
             code.push(source[at]);
             at += 1;
         } else {
-            code.extend(
-                source[at..end]
-                    .iter()
-                    .map(|&c| if c == '\n' { '\n' } else { ' ' }),
-            );
+            code.extend(source[at..end].iter().map(|&c| if c == '\n' { '\n' } else { ' ' }));
             at = end;
         }
     }
@@ -160,10 +138,7 @@ fn after_name(source: &[char], at: usize) -> bool {
 }
 
 fn line_end(source: &[char], at: usize) -> usize {
-    source[at..]
-        .iter()
-        .position(|&c| c == '\n')
-        .map_or(source.len(), |length| at + length)
+    source[at..].iter().position(|&c| c == '\n').map_or(source.len(), |length| at + length)
 }
 
 fn comment_end(source: &[char], at: usize) -> usize {
@@ -202,9 +177,7 @@ fn raw_string_end(source: &[char], at: usize) -> Option<usize> {
     }
     let mut next = open + 1;
     while next < source.len() {
-        if source[next] == '"'
-            && source[next + 1..].iter().take_while(|&&c| c == '#').count() >= hashes
-        {
+        if source[next] == '"' && source[next + 1..].iter().take_while(|&&c| c == '#').count() >= hashes {
             return Some(next + 1 + hashes);
         }
         next += 1;
@@ -215,10 +188,7 @@ fn raw_string_end(source: &[char], at: usize) -> Option<usize> {
 /// `'x'` or `'\n'`; a lifetime is none.
 fn character_end(source: &[char], at: usize) -> Option<usize> {
     match source.get(at + 1)? {
-        '\\' => source[at + 3..]
-            .iter()
-            .position(|&c| c == '\'')
-            .map(|length| at + 3 + length + 1),
+        '\\' => source[at + 3..].iter().position(|&c| c == '\'').map(|length| at + 3 + length + 1),
         _ => (source.get(at + 2) == Some(&'\'')).then_some(at + 3),
     }
 }
@@ -269,27 +239,11 @@ mod tests {
 
     #[test]
     fn a_breach_is_named_with_its_line() {
-        let found = breaches_in(
-            "crate/src/a.rs",
-            "fn a() {\n    println!(\"x\");\n    let y = t.into_data();\n}\n",
-        );
+        let found = breaches_in("crate/src/a.rs", "fn a() {\n    println!(\"x\");\n    let y = t.into_data();\n}\n");
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(
-            found[0].starts_with("crate/src/a.rs:2: println!"),
-            "{found:?}"
-        );
-        assert!(
-            found[1].starts_with("crate/src/a.rs:3: .into_data()"),
-            "{found:?}"
-        );
-        assert_eq!(
-            breaches_in(
-                "web/src/other.rs",
-                "#[cfg(target_family = \"wasm\")]\nfn a() {}\n"
-            )
-            .len(),
-            1
-        );
+        assert!(found[0].starts_with("crate/src/a.rs:2: println!"), "{found:?}");
+        assert!(found[1].starts_with("crate/src/a.rs:3: .into_data()"), "{found:?}");
+        assert_eq!(breaches_in("web/src/other.rs", "#[cfg(target_family = \"wasm\")]\nfn a() {}\n").len(), 1);
     }
 
     #[test]
@@ -297,21 +251,8 @@ mod tests {
         let gate = "#![cfg(target_family = \"wasm\")]\n";
         assert!(breaches_in("web/src/lib.rs", gate).is_empty());
         assert!(breaches_in("crate/src/bin/paddock/main.rs", "fn a() { eprintln!(); }").is_empty());
-        assert!(
-            breaches_in(
-                "crate/src/platform.rs",
-                "#[cfg(not(target_family = \"wasm\"))]\nfn a() {}"
-            )
-            .is_empty()
-        );
-        assert_eq!(
-            breaches_in(
-                "crate/src/platform_more.rs",
-                "#[cfg(target_arch = \"wasm32\")]\nfn a() {}"
-            )
-            .len(),
-            1
-        );
+        assert!(breaches_in("crate/src/platform.rs", "#[cfg(not(target_family = \"wasm\"))]\nfn a() {}").is_empty());
+        assert_eq!(breaches_in("crate/src/platform_more.rs", "#[cfg(target_arch = \"wasm32\")]\nfn a() {}").len(), 1);
     }
 
     #[test]

@@ -86,10 +86,9 @@ fn serve(shop: &mut Shop, rest: &[String]) -> Result<bool> {
             "--no-open" => open = false,
             "--port" => {
                 let value = rest.next().ok_or("--port wants a number")?;
-                port =
-                    Some(value.parse::<u16>().map_err(|_| {
-                        format!("--port {value}: a port is a number from 1 to 65535")
-                    })?);
+                port = Some(
+                    value.parse::<u16>().map_err(|_| format!("--port {value}: a port is a number from 1 to 65535"))?,
+                );
             }
             other => return Err(format!("serve does not know \"{other}\"\n\n{HELP}")),
         }
@@ -104,8 +103,6 @@ fn serve(shop: &mut Shop, rest: &[String]) -> Result<bool> {
     if let Some(port) = port {
         trunk.args(["--port", &port.to_string()]);
     }
-    println!(
-        "building the page (the first time takes a quarter of an hour), then serving it; Ctrl+C ends"
-    );
+    println!("building the page (the first time takes a quarter of an hour), then serving it; Ctrl+C ends");
     shop::passes(&mut trunk)
 }

@@ -45,14 +45,9 @@ pub fn data(shop: &Shop, names: &[String]) -> Result<()> {
 }
 
 fn npm(shop: &Shop) -> Result<()> {
-    let wanted = format!(
-        "Node.js {}.{} or newer is needed, with npm",
-        OLDEST_NODE[0], OLDEST_NODE[1]
-    );
+    let wanted = format!("Node.js {}.{} or newer is needed, with npm", OLDEST_NODE[0], OLDEST_NODE[1]);
     let Some(version) = shop::output(shop::bare("node").arg("--version")) else {
-        return Err(format!(
-            "{wanted}: install it (nodejs.org, or your system's packages), then try again"
-        ));
+        return Err(format!("{wanted}: install it (nodejs.org, or your system's packages), then try again"));
     };
     if numbers(&version) < OLDEST_NODE.to_vec() {
         return Err(format!("{wanted}; this is {version}"));
@@ -70,24 +65,19 @@ fn npm(shop: &Shop) -> Result<()> {
 
 fn trunk(shop: &Shop) -> Result<()> {
     let lock = shop.root.join("Cargo.lock");
-    let text =
-        std::fs::read_to_string(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
+    let text = std::fs::read_to_string(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
     let bindgen = locked_version(&text, "wasm-bindgen").ok_or("Cargo.lock has no wasm-bindgen")?;
     let installed = version_of(shop, "wasm-bindgen");
     if installed.as_deref() != Some(bindgen) {
         // Its words must be those of the crate, to the last digit. Unlocked: its lock file lags behind its own crate.
-        let instead = installed
-            .map(|version| format!(" instead of {version}"))
-            .unwrap_or_default();
+        let instead = installed.map(|version| format!(" instead of {version}")).unwrap_or_default();
         println!("setup: cargo install wasm-bindgen-cli {bindgen}{instead} (a few minutes)");
         install(shop, &["wasm-bindgen-cli", "--version", bindgen])?;
     }
     let fits = |version: &str| numbers(version).starts_with(&[0, 21]);
     let installed = version_of(shop, "trunk");
     if !installed.as_deref().is_some_and(fits) {
-        let instead = installed
-            .map(|version| format!(" instead of {version}"))
-            .unwrap_or_default();
+        let instead = installed.map(|version| format!(" instead of {version}")).unwrap_or_default();
         println!("setup: cargo install trunk {TRUNK}{instead} (several minutes)");
         install(shop, &["trunk", "--version", TRUNK, "--locked"])?;
     }
@@ -95,11 +85,7 @@ fn trunk(shop: &Shop) -> Result<()> {
 }
 
 fn install(shop: &Shop, arguments: &[&str]) -> Result<()> {
-    shop::must(
-        shop.command("cargo")
-            .args(["install", "--quiet", "--force"])
-            .args(arguments),
-    )
+    shop::must(shop.command("cargo").args(["install", "--quiet", "--force"]).args(arguments))
 }
 
 /// The last word of `program --version`.
@@ -111,22 +97,14 @@ fn version_of(shop: &Shop, program: &str) -> Option<String> {
 /// The version of a package in the text of a Cargo.lock.
 fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = lock.lines();
-    let value = |line: &'a str, key: &str| {
-        line.strip_prefix(key)?
-            .strip_prefix(" = \"")?
-            .strip_suffix('"')
-    };
+    let value = |line: &'a str, key: &str| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"');
     lines.find(|line| value(line, "name") == Some(name))?;
     value(lines.next()?, "version")
 }
 
 /// "v20.19.2" → [20, 19, 2].
 fn numbers(version: &str) -> Vec<u32> {
-    version
-        .trim_start_matches('v')
-        .split(['.', '-', '+'])
-        .map_while(|part| part.parse().ok())
-        .collect()
+    version.trim_start_matches('v').split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
 }
 
 /// The browser that the tests drive: `CHROME`, or one that is installed, or Debian's.
@@ -145,19 +123,14 @@ fn chromium() -> Result<PathBuf> {
         shop::apt_install(&["chromium"])?;
     }
     installed_chromium().ok_or_else(|| {
-        "the browser tests need Chromium or Chrome: install one, or set CHROME to its program"
-            .to_string()
+        "the browser tests need Chromium or Chrome: install one, or set CHROME to its program".to_string()
     })
 }
 
 fn installed_chromium() -> Option<PathBuf> {
-    if let Some(found) = shop::on_path(&[
-        "chromium",
-        "chromium-browser",
-        "google-chrome",
-        "google-chrome-stable",
-        "chrome",
-    ]) {
+    if let Some(found) =
+        shop::on_path(&["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"])
+    {
         return Some(found);
     }
     let mut places: Vec<PathBuf> = Vec::new();
@@ -168,13 +141,7 @@ fn installed_chromium() -> Option<PathBuf> {
     }
     for folder in ["PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA"] {
         if let Some(folder) = std::env::var_os(folder) {
-            places.push(
-                Path::new(&folder)
-                    .join("Google")
-                    .join("Chrome")
-                    .join("Application")
-                    .join("chrome.exe"),
-            );
+            places.push(Path::new(&folder).join("Google").join("Chrome").join("Application").join("chrome.exe"));
         }
     }
     places.into_iter().find(|place| place.is_file())
@@ -196,12 +163,8 @@ mod tests {
 
     #[test]
     fn the_lock_file_of_this_checkout_names_wasm_bindgen() {
-        let lock =
-            std::fs::read_to_string(Shop::open().root.join("Cargo.lock")).expect("Cargo.lock");
-        assert!(
-            locked_version(&lock, "wasm-bindgen")
-                .is_some_and(|version| numbers(version).len() == 3)
-        );
+        let lock = std::fs::read_to_string(Shop::open().root.join("Cargo.lock")).expect("Cargo.lock");
+        assert!(locked_version(&lock, "wasm-bindgen").is_some_and(|version| numbers(version).len() == 3));
     }
 
     #[test]

@@ -17,17 +17,10 @@ pub struct Shop {
 
 impl Shop {
     pub fn open() -> Self {
-        let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
-            .unwrap_or_else(|| OsString::from(env!("CARGO_MANIFEST_DIR")));
-        let root = Path::new(&manifest)
-            .parent()
-            .map(Path::to_path_buf)
-            .unwrap_or_default();
-        Shop {
-            root,
-            toolchain: None,
-            chromium: None,
-        }
+        let manifest =
+            std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| OsString::from(env!("CARGO_MANIFEST_DIR")));
+        let root = Path::new(&manifest).parent().map(Path::to_path_buf).unwrap_or_default();
+        Shop { root, toolchain: None, chromium: None }
     }
 
     /// `program` in the checkout, with the tools that setup got on PATH.
@@ -36,9 +29,7 @@ impl Shop {
         command.current_dir(&self.root);
         let mut path = vec![self.root.join("node_modules").join(".bin")];
         path.extend(cargo_bin());
-        path.extend(std::env::split_paths(
-            &std::env::var_os("PATH").unwrap_or_default(),
-        ));
+        path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
         if let Ok(path) = std::env::join_paths(path) {
             command.env("PATH", path);
         }
@@ -69,9 +60,7 @@ pub fn bare(program: &str) -> Command {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name == "CARGO"
-            || ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
-                .iter()
-                .any(|start| name.starts_with(start))
+            || ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|start| name.starts_with(start))
         {
             command.env_remove(name.as_ref());
         }
@@ -81,9 +70,7 @@ pub fn bare(program: &str) -> Command {
 
 /// Where `cargo install` puts programs, whether or not PATH has it.
 fn cargo_bin() -> Option<PathBuf> {
-    if let Some(root) =
-        std::env::var_os("CARGO_INSTALL_ROOT").or_else(|| std::env::var_os("CARGO_HOME"))
-    {
+    if let Some(root) = std::env::var_os("CARGO_INSTALL_ROOT").or_else(|| std::env::var_os("CARGO_HOME")) {
         return Some(Path::new(&root).join("bin"));
     }
     std::env::home_dir().map(|home| home.join(".cargo").join("bin"))
@@ -91,22 +78,13 @@ fn cargo_bin() -> Option<PathBuf> {
 
 /// The program's words on standard output; `None` where it is missing or fails.
 pub fn output(command: &mut Command) -> Option<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
 /// Runs with its output shown; `false` where it fails, an error where it cannot start.
 pub fn passes(command: &mut Command) -> Result<bool> {
-    let status = command
-        .status()
-        .map_err(|error| cannot_start(command, &error))?;
+    let status = command.status().map_err(|error| cannot_start(command, &error))?;
     Ok(status.success())
 }
 
@@ -119,19 +97,13 @@ pub fn must(command: &mut Command) -> Result<()> {
 }
 
 pub fn cannot_start(command: &Command, error: &std::io::Error) -> String {
-    format!(
-        "{} cannot be started: {error}",
-        command.get_program().to_string_lossy()
-    )
+    format!("{} cannot be started: {error}", command.get_program().to_string_lossy())
 }
 
 /// The command as a person would type it.
 pub fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// The first of `names` that PATH has.
@@ -140,10 +112,7 @@ pub fn on_path(names: &[&str]) -> Option<PathBuf> {
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     names.iter().find_map(|name| {
         let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-        folders
-            .iter()
-            .map(|folder| folder.join(&name))
-            .find(|file| file.is_file())
+        folders.iter().map(|folder| folder.join(&name)).find(|file| file.is_file())
     })
 }
 
@@ -153,9 +122,7 @@ pub fn as_root(program: &str) -> Result<Command> {
         return Ok(bare(program));
     }
     if on_path(&["sudo"]).is_none() {
-        return Err(format!(
-            "{program} needs root here and there is no sudo: run cargo xtask setup as root once"
-        ));
+        return Err(format!("{program} needs root here and there is no sudo: run cargo xtask setup as root once"));
     }
     let mut command = bare("sudo");
     command.arg(program);
@@ -168,13 +135,7 @@ pub fn apt_install(packages: &[&str]) -> Result<()> {
     let apt = |what: &[&str]| -> Result<Command> {
         // sudo passes no variables on, env sets them behind it.
         let mut command = as_root("env")?;
-        command.args([
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "-qq",
-            "-o",
-            "Dpkg::Use-Pty=0",
-        ]);
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]);
         command.args(what);
         Ok(command)
     };

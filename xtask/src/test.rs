@@ -15,22 +15,13 @@ pub struct Halves {
 }
 
 impl Halves {
-    pub const BOTH: Halves = Halves {
-        native: true,
-        browser: true,
-    };
+    pub const BOTH: Halves = Halves { native: true, browser: true };
 
     pub fn from_flags(flags: &[String]) -> Result<Self> {
         match flags.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             [] => Ok(Halves::BOTH),
-            ["--native"] => Ok(Halves {
-                native: true,
-                browser: false,
-            }),
-            ["--browser"] => Ok(Halves {
-                native: false,
-                browser: true,
-            }),
+            ["--native"] => Ok(Halves { native: true, browser: false }),
+            ["--browser"] => Ok(Halves { native: false, browser: true }),
             _ => Err("test takes --native or --browser, or neither".to_string()),
         }
     }
@@ -63,10 +54,7 @@ pub fn run(shop: &mut Shop, halves: Halves) -> Result<bool> {
     let mut total = Counts::default();
     if halves.native {
         let mut cargo = shop.command("cargo");
-        total.add(part(
-            "crates",
-            cargo.args(["test", "--release", "--workspace", "--no-fail-fast"]),
-        )?);
+        total.add(part("crates", cargo.args(["test", "--release", "--workspace", "--no-fail-fast"]))?);
         total.add(node_tests(shop, "scripts", "xtask")?);
     }
     if halves.browser {
@@ -77,10 +65,7 @@ pub fn run(shop: &mut Shop, halves: Halves) -> Result<bool> {
             total.add(node_tests(shop, "browser", "tests/browser")?);
         }
     }
-    println!(
-        "\n{} passed, {} failed, {} skipped",
-        total.passed, total.failed, total.skipped
-    );
+    println!("\n{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     Ok(total.failed == 0 && total.passed > 0)
 }
 
@@ -94,9 +79,7 @@ fn node_tests(shop: &Shop, name: &str, folder: &str) -> Result<Counts> {
     let mut files = Vec::new();
     let path = shop.root.join(folder);
     for entry in std::fs::read_dir(&path).map_err(|error| format!("{}: {error}", path.display()))? {
-        let file = entry
-            .map_err(|error| format!("{}: {error}", path.display()))?
-            .file_name();
+        let file = entry.map_err(|error| format!("{}: {error}", path.display()))?.file_name();
         if file.to_string_lossy().ends_with(".test.mjs") {
             files.push(Path::new(folder).join(file));
         }
@@ -107,8 +90,7 @@ fn node_tests(shop: &Shop, name: &str, folder: &str) -> Result<Counts> {
     files.sort();
     let mut node = shop.command("node");
     // One file at a time: each drives a browser that takes every core.
-    node.args(["--test", "--test-reporter=spec", "--test-concurrency=1"])
-        .args(&files);
+    node.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]).args(&files);
     part(name, &mut node)
 }
 
@@ -131,10 +113,7 @@ fn counted(name: &str, command: &mut Command, shown: &mut dyn Write) -> Result<C
     if let Some(stdout) = child.stdout.take() {
         let mut lines = BufReader::new(stdout);
         let mut bytes = Vec::new();
-        while lines
-            .read_until(b'\n', &mut bytes)
-            .is_ok_and(|read| read > 0)
-        {
+        while lines.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
             // A closed terminal must not end the tests.
             let _ = shown.write_all(&bytes).and_then(|()| shown.flush());
             tally.read(&String::from_utf8_lossy(&bytes));
@@ -204,10 +183,7 @@ fn cargo_result(line: &str) -> Option<Counts> {
 
 /// "ℹ pass 3", or "# pass 3" from the TAP reporter.
 fn node_total(line: &str) -> Option<(&str, u64)> {
-    let (key, number) = line
-        .strip_prefix("ℹ ")
-        .or_else(|| line.strip_prefix("# "))?
-        .split_once(' ')?;
+    let (key, number) = line.strip_prefix("ℹ ").or_else(|| line.strip_prefix("# "))?.split_once(' ')?;
     Some((key, number.parse().ok()?))
 }
 
@@ -226,43 +202,19 @@ mod tests {
         let output = "test a ... ok\n\
             test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
             test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.20s\n";
-        assert_eq!(
-            counts(output),
-            Counts {
-                passed: 15,
-                failed: 2,
-                skipped: 1
-            }
-        );
+        assert_eq!(counts(output), Counts { passed: 15, failed: 2, skipped: 1 });
     }
 
     #[test]
     fn takes_the_last_totals_of_node() {
         let spec = "# pass 99\nℹ tests 6\nℹ suites 0\nℹ pass 3\nℹ fail 1\nℹ cancelled 1\nℹ skipped 1\nℹ todo 0\nℹ duration_ms 12.5\n";
-        assert_eq!(
-            counts(spec),
-            Counts {
-                passed: 3,
-                failed: 2,
-                skipped: 1
-            }
-        );
-        assert_eq!(
-            counts(&spec.replace('ℹ', "#")),
-            Counts {
-                passed: 3,
-                failed: 2,
-                skipped: 1
-            }
-        );
+        assert_eq!(counts(spec), Counts { passed: 3, failed: 2, skipped: 1 });
+        assert_eq!(counts(&spec.replace('ℹ', "#")), Counts { passed: 3, failed: 2, skipped: 1 });
     }
 
     #[test]
     fn other_lines_count_nothing() {
-        assert_eq!(
-            counts("test result: odd\n# passing by\nrunning 3 tests\n"),
-            Counts::default()
-        );
+        assert_eq!(counts("test result: odd\n# passing by\nrunning 3 tests\n"), Counts::default());
     }
 
     #[cfg(unix)]
@@ -270,41 +222,17 @@ mod tests {
     fn a_part_that_dies_is_a_failure() {
         let mut dies = Command::new("sh");
         dies.args(["-c", "exit 3"]);
-        assert_eq!(
-            counted("dies", &mut dies, &mut Vec::new()),
-            Ok(Counts {
-                passed: 0,
-                failed: 1,
-                skipped: 0
-            })
-        );
+        assert_eq!(counted("dies", &mut dies, &mut Vec::new()), Ok(Counts { passed: 0, failed: 1, skipped: 0 }));
         let mut shown = Vec::new();
         let mut says = Command::new("sh");
-        says.args([
-            "-c",
-            "echo 'test result: FAILED. 1 passed; 4 failed; 0 ignored'; exit 101",
-        ]);
-        assert_eq!(
-            counted("says", &mut says, &mut shown),
-            Ok(Counts {
-                passed: 1,
-                failed: 4,
-                skipped: 0
-            })
-        );
+        says.args(["-c", "echo 'test result: FAILED. 1 passed; 4 failed; 0 ignored'; exit 101"]);
+        assert_eq!(counted("says", &mut says, &mut shown), Ok(Counts { passed: 1, failed: 4, skipped: 0 }));
         assert!(shown.starts_with(b"test result: FAILED"));
     }
 
     #[test]
     fn halves_are_named_by_flags() {
-        let flags = |words: &[&str]| {
-            Halves::from_flags(
-                &words
-                    .iter()
-                    .map(|word| word.to_string())
-                    .collect::<Vec<_>>(),
-            )
-        };
+        let flags = |words: &[&str]| Halves::from_flags(&words.iter().map(|word| word.to_string()).collect::<Vec<_>>());
         assert!(flags(&[]).is_ok_and(|halves| halves.native && halves.browser));
         assert!(flags(&["--native"]).is_ok_and(|halves| halves.native && !halves.browser));
         assert!(flags(&["--browser"]).is_ok_and(|halves| !halves.native && halves.browser));

@@ -73,26 +73,14 @@ fn links_wasm(toolchain: Option<&str>) -> bool {
     if let Some(toolchain) = toolchain {
         rustc.env("RUSTUP_TOOLCHAIN", toolchain);
     }
-    rustc.args([
-        "--target",
-        TARGET,
-        "--crate-type",
-        "cdylib",
-        "--crate-name",
-        "probe",
-        "-",
-        "-o",
-    ]);
+    rustc.args(["--target", TARGET, "--crate-type", "cdylib", "--crate-name", "probe", "-", "-o"]);
     rustc.arg(folder.join("probe.wasm"));
-    rustc
-        .current_dir(&folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    rustc.current_dir(&folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let linked = rustc.spawn().and_then(|mut child| {
         if let Some(mut source) = child.stdin.take() {
             // A compiler without the target may hang up before it has read this.
-            let _ = source.write_all(b"#[unsafe(no_mangle)] pub extern \"C\" fn f(n: usize) -> usize { vec![n; n].len() }");
+            let _ =
+                source.write_all(b"#[unsafe(no_mangle)] pub extern \"C\" fn f(n: usize) -> usize { vec![n; n].len() }");
         }
         child.wait()
     });
@@ -106,8 +94,7 @@ fn scratch(what: &str) -> PathBuf {
 
 fn has_toolchain(name: &str) -> bool {
     let list = shop::output(shop::bare("rustup").args(["toolchain", "list"])).unwrap_or_default();
-    list.lines()
-        .any(|line| line.split_whitespace().next() == Some(name))
+    list.lines().any(|line| line.split_whitespace().next() == Some(name))
 }
 
 /// Plain cargo and trunk in this checkout then use it as well.
@@ -115,14 +102,9 @@ fn choose_debian(shop: &mut Shop) -> Result<()> {
     shop.toolchain = Some(DEBIAN.to_string());
     // A CI clone is gone tomorrow, its override would stay.
     if std::env::var_os("CI").is_none() && !is_overridden(shop) {
-        println!(
-            "setup: rustup override set {DEBIAN} (for plain cargo and trunk in this checkout)"
-        );
+        println!("setup: rustup override set {DEBIAN} (for plain cargo and trunk in this checkout)");
         shop::must(
-            shop::bare("rustup")
-                .args(["override", "set", DEBIAN, "--path"])
-                .arg(&shop.root)
-                .stderr(Stdio::null()),
+            shop::bare("rustup").args(["override", "set", DEBIAN, "--path"]).arg(&shop.root).stderr(Stdio::null()),
         )?;
     }
     Ok(())
@@ -131,33 +113,21 @@ fn choose_debian(shop: &mut Shop) -> Result<()> {
 fn is_overridden(shop: &Shop) -> bool {
     let list = shop::output(shop::bare("rustup").args(["override", "list"])).unwrap_or_default();
     let root = shop.root.to_string_lossy();
-    list.lines().any(|line| {
-        line.trim_end()
-            .strip_suffix(DEBIAN)
-            .is_some_and(|path| path.trim_end() == root)
-    })
+    list.lines().any(|line| line.trim_end().strip_suffix(DEBIAN).is_some_and(|path| path.trim_end() == root))
 }
 
 fn debian_is_installed() -> bool {
     PACKAGES.iter().all(|package| {
-        let status = shop::output(Command::new("dpkg-query").args([
-            "--show",
-            "--showformat",
-            "${db:Status-Status}",
-            package,
-        ]));
+        let status =
+            shop::output(Command::new("dpkg-query").args(["--show", "--showformat", "${db:Status-Status}", package]));
         status.as_deref() == Some("installed")
     })
 }
 
 /// rustc asks for rust-lld, which Debian does not ship; its lld is the same program.
 fn link_lld(sysroot: &Path) -> Result<()> {
-    let about = shop::output(Command::new("/usr/bin/rustc").arg("-vV"))
-        .ok_or("/usr/bin/rustc does not run")?;
-    let host = about
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .ok_or("/usr/bin/rustc names no host")?;
+    let about = shop::output(Command::new("/usr/bin/rustc").arg("-vV")).ok_or("/usr/bin/rustc does not run")?;
+    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("/usr/bin/rustc names no host")?;
     let folder = sysroot.join(host).join("bin");
     let lld = folder.join("rust-lld");
     if lld.exists() {
@@ -165,12 +135,7 @@ fn link_lld(sysroot: &Path) -> Result<()> {
     }
     println!("setup: {} becomes /usr/bin/lld-19", lld.display());
     shop::must(shop::as_root("mkdir")?.arg("-p").arg(&folder))?;
-    shop::must(
-        shop::as_root("ln")?
-            .arg("-sf")
-            .arg("/usr/bin/lld-19")
-            .arg(&lld),
-    )
+    shop::must(shop::as_root("ln")?.arg("-sf").arg("/usr/bin/lld-19").arg(&lld))
 }
 
 /// Builds std for wasm with Debian's compiler and source, and lays its libraries into `folder`.
@@ -185,48 +150,19 @@ fn build_std(folder: &Path) -> Result<()> {
 fn build_std_in(work: &Path, folder: &Path) -> Result<()> {
     let failed = |error: std::io::Error| format!("{}: {error}", work.display());
     std::fs::create_dir_all(work.join("src")).map_err(failed)?;
-    std::fs::write(
-        work.join("Cargo.toml"),
-        "[package]\nname = \"seed\"\nedition = \"2024\"\n[workspace]\n",
-    )
-    .map_err(failed)?;
+    std::fs::write(work.join("Cargo.toml"), "[package]\nname = \"seed\"\nedition = \"2024\"\n[workspace]\n")
+        .map_err(failed)?;
     std::fs::write(work.join("src").join("lib.rs"), "").map_err(failed)?;
     let mut cargo = shop::bare("/usr/bin/cargo");
-    cargo.current_dir(work).args([
-        "build",
-        "--quiet",
-        "--release",
-        "-Zbuild-std=std,panic_abort",
-        "--target",
-        TARGET,
-    ]);
-    cargo
-        .env("RUSTC", "/usr/bin/rustc")
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_TARGET_DIR", work.join("target"));
+    cargo.current_dir(work).args(["build", "--quiet", "--release", "-Zbuild-std=std,panic_abort", "--target", TARGET]);
+    cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_DIR", work.join("target"));
     cargo.env_remove("RUSTFLAGS").env_remove("RUSTC_WRAPPER");
     shop::must(&mut cargo)?;
 
-    let built = libraries(
-        &work
-            .join("target")
-            .join(TARGET)
-            .join("release")
-            .join("deps"),
-    )
-    .map_err(failed)?;
-    let built: Vec<_> = built
-        .into_iter()
-        .filter(|file| !name_of(file).starts_with("libseed-"))
-        .collect();
-    if !built
-        .iter()
-        .any(|file| name_of(file).starts_with("libstd-"))
-    {
-        return Err(
-            "the build of Rust's std left no libstd: is the package rust-web-src installed?"
-                .to_string(),
-        );
+    let built = libraries(&work.join("target").join(TARGET).join("release").join("deps")).map_err(failed)?;
+    let built: Vec<_> = built.into_iter().filter(|file| !name_of(file).starts_with("libseed-")).collect();
+    if !built.iter().any(|file| name_of(file).starts_with("libstd-")) {
+        return Err("the build of Rust's std left no libstd: is the package rust-web-src installed?".to_string());
     }
     // Those of an older compiler would stand beside the new ones.
     let old = libraries(folder).unwrap_or_default();
@@ -234,22 +170,14 @@ fn build_std_in(work: &Path, folder: &Path) -> Result<()> {
         shop::must(shop::as_root("rm")?.arg("-f").args(&old))?;
     }
     shop::must(shop::as_root("mkdir")?.arg("-p").arg(folder))?;
-    shop::must(
-        shop::as_root("install")?
-            .args(["-m", "644", "-t"])
-            .arg(folder)
-            .args(&built),
-    )
+    shop::must(shop::as_root("install")?.args(["-m", "644", "-t"]).arg(folder).args(&built))
 }
 
 fn libraries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "rlib")
-        {
+        if path.extension().is_some_and(|extension| extension == "rlib") {
             files.push(path);
         }
     }
@@ -257,10 +185,7 @@ fn libraries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 fn name_of(file: &Path) -> String {
-    file.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -275,30 +200,11 @@ mod tests {
         std::fs::create_dir_all(&folder).expect("a temporary folder");
         std::fs::write(folder.join("libold-1.rlib"), "of an older compiler").expect("a file");
         build_std(&folder).expect("std builds");
-        let names: Vec<String> = libraries(&folder)
-            .expect("the folder")
-            .iter()
-            .map(|file| name_of(file))
-            .collect();
+        let names: Vec<String> = libraries(&folder).expect("the folder").iter().map(|file| name_of(file)).collect();
         std::fs::remove_dir_all(&folder).expect("the folder goes");
-        for start in [
-            "libstd-",
-            "libcore-",
-            "liballoc-",
-            "libpanic_abort-",
-            "libcompiler_builtins-",
-        ] {
-            assert_eq!(
-                names.iter().filter(|name| name.starts_with(start)).count(),
-                1,
-                "{start} in {names:?}"
-            );
+        for start in ["libstd-", "libcore-", "liballoc-", "libpanic_abort-", "libcompiler_builtins-"] {
+            assert_eq!(names.iter().filter(|name| name.starts_with(start)).count(), 1, "{start} in {names:?}");
         }
-        assert!(
-            !names
-                .iter()
-                .any(|name| name.starts_with("libold") || name.starts_with("libseed")),
-            "{names:?}"
-        );
+        assert!(!names.iter().any(|name| name.starts_with("libold") || name.starts_with("libseed")), "{names:?}");
     }
 }

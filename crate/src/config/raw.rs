@@ -12,6 +12,8 @@ pub struct RawConfig {
     pub task: Option<String>,
     /// `auto` (default), `cpu` or `gpu`.
     pub device: Option<String>,
+    /// `auto` (default), or `stock` for Burn's own matrix products on a GPU: to compare, or around a driver's fault.
+    pub kernels: Option<String>,
     pub model: ModelSection,
     pub data: DataSection,
     pub training: TrainingSection,

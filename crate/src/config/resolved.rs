@@ -16,6 +16,7 @@ pub const TARGET_MODULES: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "
 pub struct Config {
     pub task: Task,
     pub device: DeviceChoice,
+    pub kernels: Kernels,
     pub model: ModelConfig,
     pub data: DataConfig,
     pub training: TrainingConfig,
@@ -61,6 +62,15 @@ words! {
         Auto = "auto",
         Cpu = "cpu",
         Gpu = "gpu",
+    }
+}
+
+words! {
+    /// Which kernels a GPU runs.
+    Kernels {
+        Auto = "auto",
+        /// Burn's own.
+        Stock = "stock",
     }
 }
 
@@ -171,6 +181,7 @@ impl Config {
         Ok(Self {
             task: Task::parse("task", raw.task.as_deref(), Task::TextClassification)?,
             device: DeviceChoice::parse("device", raw.device.as_deref(), DeviceChoice::Auto)?,
+            kernels: Kernels::parse("kernels", raw.kernels.as_deref(), Kernels::Auto)?,
             model: resolve_model(&raw.model)?,
             data: resolve_data(&raw.data)?,
             training: resolve_training(&raw.training)?,

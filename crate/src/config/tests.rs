@@ -43,7 +43,7 @@ lora: {r: 4, target_modules: [v_proj, q_proj]}
     assert_eq!(config.training.warmup(25), 3);
     let defaults = resolve("").expect("defaults");
     assert_eq!(resolve(&defaults.to_yaml()).expect("defaults"), defaults);
-    assert!(yaml.starts_with("task: text-generation\ndevice: cpu\nmodel:\n"), "{yaml}");
+    assert!(yaml.starts_with("task: text-generation\ndevice: cpu\nkernels: auto\nmodel:\n"), "{yaml}");
 }
 
 #[test]
@@ -166,6 +166,7 @@ fn set_takes_a_key_and_a_value() {
         ("training.learning_rate", "1e-4"),
         ("data.train_file", "my data: #1.csv"),
         ("device", "cpu"),
+        ("kernels", "stock"),
         ("lora.target_modules", "[q_proj, v_proj]"),
         ("training.batch_size", "6"),
     ] {

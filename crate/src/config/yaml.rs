@@ -21,6 +21,7 @@ enum Kind {
 const KEYS: &[(&str, Kind)] = &[
     ("task", Kind::Text),
     ("device", Kind::Text),
+    ("kernels", Kind::Text),
     ("model.type", Kind::Text),
     ("model.name_or_path", Kind::Text),
     ("model.num_labels", Kind::Number),
@@ -84,6 +85,7 @@ impl RawConfig {
         Self {
             task: over.task.or(self.task),
             device: over.device.or(self.device),
+            kernels: over.kernels.or(self.kernels),
             model: merged!(ModelSection, self.model, over.model, kind, name_or_path, num_labels, max_seq_length),
             data: merged!(
                 DataSection,

@@ -75,5 +75,6 @@ pub fn stop_on_interrupt() -> Result<()> {
     // In this order: the flag that the first one sets is what the second one finds.
     register_conditional_shutdown(SIGINT, INTERRUPTED, &STOP)
         .and_then(|_| register(SIGINT, &STOP))
+        .map(drop)
         .map_err(|error| failure(format!("cannot listen for Ctrl-C: {error}"), "Start it from an ordinary terminal."))
 }

@@ -1,0 +1,265 @@
+//! The only file that names a backend: what this machine has, and which of it a run takes.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use burn::tensor::Device;
+
+use crate::{
+    config::DeviceChoice,
+    error::{Error, Result},
+    event::{DeviceInfo, Environment},
+};
+
+/// Set by the driver when the GPU is gone: WebGPU goes on silently with a lost device (wgpu#5545).
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// An opened device and what is known of it.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    pub device: Device,
+    pub info: DeviceInfo,
+}
+
+impl Opened {
+    pub fn is_gpu(&self) -> bool {
+        self.info.id == GPU
+    }
+
+    /// An error once the device stopped answering.
+    pub fn check(&self) -> Result<()> {
+        if self.is_gpu() && LOST.load(Ordering::Relaxed) {
+            return Err(Error::device(
+                "The GPU stopped answering (device lost): another program, the driver or the system took it.",
+                "Start again; if it happens again, choose the CPU device or a smaller batch.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+const CPU: &str = "cpu";
+const GPU: &str = "gpu";
+
+/// What `auto` takes among the devices, and why.
+fn choose(gpu: Option<&DeviceInfo>, missing: &str) -> (&'static str, String) {
+    match gpu {
+        None => (CPU, format!("No GPU can be used here ({missing}), so training runs on the CPU.")),
+        Some(gpu) if gpu.software => {
+            (CPU, format!("{} is a GPU imitated in software; the CPU device is much faster.", gpu.name))
+        }
+        Some(gpu) => (GPU, format!("{} is a hardware GPU.", gpu.name)),
+    }
+}
+
+/// The report of [`crate::event::Command::Inspect`].
+pub async fn environment() -> Environment {
+    let found = adapter::find().await;
+    let (gpu, missing) = match found {
+        Ok(gpu) => (Some(gpu), String::new()),
+        Err(why) => (None, why),
+    };
+    let (chosen, reason) = choose(gpu.as_ref(), &missing);
+    let mut notes = Vec::new();
+    if gpu.is_none() {
+        notes.push(adapter::ADVICE.to_string());
+    }
+    if let Some(gpu) = gpu.as_ref().filter(|gpu| !gpu.features.iter().any(|f| f == "shader-f16")) {
+        notes.push(format!("{} has no 16-bit arithmetic (shader-f16); training runs in 32 bits.", gpu.name));
+    }
+    Environment {
+        version: env!("CARGO_PKG_VERSION").into(),
+        platform: adapter::PLATFORM.into(),
+        devices: std::iter::once(cpu()).chain(gpu).collect(),
+        chosen: chosen.into(),
+        reason,
+        storage_free: None,
+        notes,
+    }
+}
+
+/// Opens the device that `choice` names; the sentence says why, where `auto` had to choose.
+pub async fn open(choice: DeviceChoice) -> Result<(Opened, Option<String>)> {
+    let found = match choice {
+        DeviceChoice::Cpu => return Ok((open_cpu(), None)),
+        DeviceChoice::Auto | DeviceChoice::Gpu => adapter::find().await,
+    };
+    let auto = choice == DeviceChoice::Auto;
+    match found {
+        Err(why) if !auto => Err(Error::device(format!("No GPU can be used here: {why}."), adapter::ADVICE)),
+        Err(why) => Ok((open_cpu(), Some(choose(None, &why).1))),
+        Ok(info) => {
+            let (id, reason) = choose(Some(&info), "");
+            if auto && id == CPU {
+                return Ok((open_cpu(), Some(reason)));
+            }
+            let opened = Opened { device: open_gpu().await?, info };
+            Ok((opened, auto.then_some(reason)))
+        }
+    }
+}
+
+fn open_cpu() -> Opened {
+    Opened { device: Device::flex(), info: cpu() }
+}
+
+fn cpu() -> DeviceInfo {
+    let threads = adapter::threads();
+    DeviceInfo {
+        id: CPU.into(),
+        name: format!("CPU ({threads} {})", if threads == 1 { "thread" } else { "threads" }),
+        api: "CPU".into(),
+        software: false,
+        features: Vec::new(),
+        limits: BTreeMap::new(),
+    }
+}
+
+/// Opens the GPU once; a second run takes the same one.
+async fn open_gpu() -> Result<Device> {
+    use std::cell::RefCell;
+    thread_local! {
+        static OPENED: RefCell<Option<Device>> = const { RefCell::new(None) };
+    }
+    if let Some(device) = OPENED.with_borrow(Clone::clone) {
+        return Ok(device);
+    }
+    let (device, setup) = Device::wgpu_options().init_with_setup_async().await.map_err(|e| {
+        Error::device(
+            format!("The GPU could not be opened: {e}"),
+            "Choose the CPU device, or update the graphics driver.",
+        )
+    })?;
+    setup.device.set_device_lost_callback(|_, _| LOST.store(true, Ordering::Relaxed));
+    OPENED.with_borrow_mut(|slot| *slot = Some(device.clone()));
+    Ok(device)
+}
+
+#[cfg(target_family = "wasm")]
+mod adapter {
+    //! The browser's own word, asked directly: wgpu hands on neither vendor nor architecture.
+
+    use js_sys::{Array, Function, Promise, Reflect, global};
+    use wasm_bindgen::{JsCast, JsValue};
+    use wasm_bindgen_futures::JsFuture;
+
+    use super::*;
+
+    pub const PLATFORM: &str = "browser";
+    pub const ADVICE: &str = "WebGPU is in Chrome and Edge 113 and later, Safari 26 and Firefox 141 (Windows) and later; \
+        on Linux it may have to be turned on in the browser's flags.";
+
+    /// The tab computes on one thread.
+    pub fn threads() -> usize {
+        1
+    }
+
+    fn get(object: &JsValue, key: &str) -> Option<JsValue> {
+        Reflect::get(object, &key.into()).ok().filter(|v| !v.is_null() && !v.is_undefined())
+    }
+
+    fn text(object: &JsValue, key: &str) -> String {
+        get(object, key).and_then(|v| v.as_string()).unwrap_or_default()
+    }
+
+    pub async fn find() -> std::result::Result<DeviceInfo, String> {
+        let gpu = get(&global(), "navigator")
+            .and_then(|navigator| get(&navigator, "gpu"))
+            .ok_or("this browser has no WebGPU")?;
+        let request: Function =
+            get(&gpu, "requestAdapter").and_then(|f| f.dyn_into().ok()).ok_or("this browser has no WebGPU")?;
+        let promise: Promise =
+            request.call0(&gpu).ok().and_then(|p| p.dyn_into().ok()).ok_or("the browser refused to look for a GPU")?;
+        let adapter = JsFuture::from(promise)
+            .await
+            .ok()
+            .filter(|a| !a.is_null())
+            .ok_or("the browser has WebGPU, but offers no GPU for it")?;
+        let info = get(&adapter, "info").unwrap_or(JsValue::UNDEFINED);
+        let (vendor, architecture) = (text(&info, "vendor"), text(&info, "architecture"));
+        let fallback = get(&info, "isFallbackAdapter").or_else(|| get(&adapter, "isFallbackAdapter"));
+        let software = fallback.and_then(|v| v.as_bool()).unwrap_or(false)
+            || ["swiftshader", "llvmpipe", "warp"].contains(&architecture.as_str());
+        let described = text(&info, "description");
+        let name = [described, format!("{vendor} {architecture}").trim().to_string(), "WebGPU adapter".into()]
+            .into_iter()
+            .find(|name| !name.is_empty())
+            .unwrap_or_default();
+        let features = get(&adapter, "features")
+            .map(|set| Array::from(&set).iter().filter_map(|f| f.as_string()).collect())
+            .unwrap_or_default();
+        let limits = get(&adapter, "limits")
+            .map(|limits| {
+                LIMITS.iter().filter_map(|key| Some((key.to_string(), get(&limits, key)?.as_f64()? as u64))).collect()
+            })
+            .unwrap_or_default();
+        Ok(DeviceInfo { id: GPU.into(), name, api: "WebGPU".into(), software, features, limits })
+    }
+
+    const LIMITS: [&str; 7] = [
+        "maxBufferSize",
+        "maxStorageBufferBindingSize",
+        "maxComputeInvocationsPerWorkgroup",
+        "maxComputeWorkgroupSizeX",
+        "maxComputeWorkgroupStorageSize",
+        "maxComputeWorkgroupsPerDimension",
+        "maxStorageBuffersPerShaderStage",
+    ];
+}
+
+#[cfg(not(target_family = "wasm"))]
+mod adapter {
+    use burn::tensor::wgpu::wgpu;
+
+    use super::*;
+
+    pub const PLATFORM: &str = "native";
+    pub const ADVICE: &str = "Install the graphics driver (Vulkan, Metal or DirectX 12), or use --device cpu.";
+
+    pub fn threads() -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    pub async fn find() -> std::result::Result<DeviceInfo, String> {
+        let instance = wgpu::Instance::default();
+        let options = wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        };
+        let adapter =
+            instance.request_adapter(&options).await.map_err(|e| format!("no graphics adapter was found: {e}"))?;
+        let info = adapter.get_info();
+        let name = info.name.to_lowercase();
+        let software = info.device_type == wgpu::DeviceType::Cpu
+            || ["llvmpipe", "swiftshader", "basic render"].iter().any(|word| name.contains(word));
+        let limits = adapter.limits();
+        let features = adapter.features();
+        let named = [
+            (wgpu::Features::SHADER_F16, "shader-f16"),
+            (wgpu::Features::SUBGROUP, "subgroups"),
+            (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
+        ];
+        Ok(DeviceInfo {
+            id: GPU.into(),
+            name: info.name,
+            api: match info.backend {
+                wgpu::Backend::Vulkan => "Vulkan".into(),
+                wgpu::Backend::Metal => "Metal".into(),
+                wgpu::Backend::Dx12 => "DirectX 12".into(),
+                wgpu::Backend::Gl => "OpenGL".into(),
+                other => format!("{other:?}"),
+            },
+            software,
+            features: named.iter().filter(|(f, _)| features.contains(*f)).map(|(_, name)| name.to_string()).collect(),
+            limits: BTreeMap::from([
+                ("maxBufferSize".into(), limits.max_buffer_size),
+                ("maxStorageBufferBindingSize".into(), limits.max_storage_buffer_binding_size),
+                ("maxComputeInvocationsPerWorkgroup".into(), limits.max_compute_invocations_per_workgroup.into()),
+                ("maxComputeWorkgroupStorageSize".into(), limits.max_compute_workgroup_storage_size.into()),
+                ("maxComputeWorkgroupsPerDimension".into(), limits.max_compute_workgroups_per_dimension.into()),
+            ]),
+        })
+    }
+}

@@ -1,0 +1,316 @@
+//! The engine: commands in, events out, one unit of work a call. Both shells are built on it alone.
+
+use std::rc::Rc;
+
+use crate::{
+    apply::{Applied, Opening, Predicting},
+    config::{Config, Kernels, RawConfig, Task},
+    data::{MOST_BYTES, Table},
+    device,
+    error::{Error, Result},
+    event::{Command, Envelope, Event, ExportFormat, Failure, FileInfo, Phase, State, When},
+    export, kernels,
+    plan::{Counts, plan},
+    platform::{self, NamedFile},
+    prepare::{self, Rows, Tokenizing},
+    train::{Evaluator, Session},
+    weights::folder::Folder,
+};
+
+/// What `advance` works on.
+enum Job {
+    None,
+    Run(Box<Session>),
+    Open(Box<Opening>),
+    /// Held-out rows on their way to an evaluation, with the texts to show.
+    Tokenize(Box<Tokenizing>, Vec<String>),
+    Evaluate(Box<Evaluator>, Vec<String>),
+    Predict(Box<Predicting>),
+}
+
+/// Everything that a person has opened, and the work under way.
+pub struct Engine {
+    folder: Option<Rc<Folder>>,
+    /// Training rows and, where a second file was given, held-out ones.
+    tables: Vec<Table>,
+    job: Job,
+    /// The model that prediction, evaluation and export take: trained or opened.
+    applied: Option<Applied>,
+    run: String,
+    exports: Vec<(String, Vec<u8>)>,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Engine {
+    pub fn new() -> Self {
+        Self {
+            folder: None,
+            tables: Vec::new(),
+            job: Job::None,
+            applied: None,
+            run: String::new(),
+            exports: Vec::new(),
+        }
+    }
+
+    /// Carries out a command; what takes long is left for [`Self::advance`]. A failure is an event, and the engine can
+    /// be used after it.
+    pub async fn handle(&mut self, command: Command, files: Vec<NamedFile>) -> Vec<Envelope> {
+        let events = match self.command(command, files).await {
+            Ok(events) => events,
+            // A command that cannot be carried out leaves the work under way as it is.
+            Err(error) => vec![Event::Failed(Failure::from(error))],
+        };
+        self.envelopes(events)
+    }
+
+    /// One unit of work: a tensor loaded, a micro-batch, an evaluation batch.
+    pub async fn advance(&mut self) -> Vec<Envelope> {
+        let events = match self.work().await {
+            Ok(events) => events,
+            Err(error) => {
+                self.job = Job::None;
+                vec![Event::State { state: State::Failed }, Event::Failed(Failure::from(error))]
+            }
+        };
+        self.envelopes(events)
+    }
+
+    /// Whether [`Self::advance`] has something to do.
+    pub fn busy(&self) -> bool {
+        match &self.job {
+            Job::None => false,
+            Job::Run(session) => session.state() != State::Paused,
+            Job::Open(_) | Job::Tokenize(..) | Job::Evaluate(..) | Job::Predict(_) => true,
+        }
+    }
+
+    /// The bytes that an [`Event::Exported`] announced.
+    pub fn take_exports(&mut self) -> Vec<(String, Vec<u8>)> {
+        std::mem::take(&mut self.exports)
+    }
+
+    fn envelopes(&self, events: Vec<Event>) -> Vec<Envelope> {
+        events.into_iter().map(|event| Envelope { run: self.run.clone(), event }).collect()
+    }
+
+    async fn command(&mut self, command: Command, files: Vec<NamedFile>) -> Result<Vec<Event>> {
+        match command {
+            Command::Inspect => Ok(vec![Event::Environment(device::environment().await)]),
+            Command::OpenModel { name } => {
+                self.idle("open a model")?;
+                let folder = Folder::open(name, files).await?;
+                let summary = folder.summary();
+                self.folder = Some(Rc::new(folder));
+                self.applied = None;
+                Ok(vec![Event::ModelOpened(summary)])
+            }
+            Command::OpenData => {
+                self.idle("open data")?;
+                self.open_data(files).await
+            }
+            Command::Check { config } => {
+                let config = Config::resolve(&config)?;
+                let rows = prepare::rows(&config, &self.tables)?;
+                self.plan(&config, &rows).await
+            }
+            Command::Start { config } => self.start(*config).await,
+            Command::OpenAdapter { config } => {
+                self.idle("open an adapter")?;
+                let opening = Opening::new(self.folder()?, *config, files).await?;
+                self.applied = None;
+                self.job = Job::Open(Box::new(opening));
+                Ok(vec![Event::State { state: State::Preparing }])
+            }
+            Command::Evaluate => {
+                self.idle("evaluate")?;
+                self.evaluate()
+            }
+            Command::Predict { texts } => {
+                self.idle("classify")?;
+                let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
+                self.job = Job::Predict(Box::new(Predicting::new(applied, &texts)?));
+                Ok(Vec::new())
+            }
+            Command::Pause => self.session("pause")?.pause().map(|event| vec![event]),
+            Command::Resume => self.session("resume")?.resume().map(|event| vec![event]),
+            Command::Stop => Ok(self.session("stop")?.stop().into_iter().collect()),
+            Command::Export { format } => {
+                self.idle("export")?;
+                self.export(format).await
+            }
+        }
+    }
+
+    async fn open_data(&mut self, files: Vec<NamedFile>) -> Result<Vec<Event>> {
+        if files.is_empty() || files.len() > 2 {
+            let message = format!("{} data files were handed over", files.len());
+            return Err(Error::session(message, "Choose one file of examples, and at most one of held-out rows."));
+        }
+        let mut tables = Vec::new();
+        for file in files {
+            let size = file.blob.size();
+            if size > MOST_BYTES as u64 {
+                let message = format!("{} MiB; at most {} MiB can be read", size >> 20, MOST_BYTES >> 20);
+                return Err(Error::data(&file.name, message, "Split the file and use a part of it."));
+            }
+            let bytes = file.blob.read(0, size as usize).await.map_err(|e| Error::io(&file.name, e))?;
+            tables.push(Table::read(&file.name, &bytes)?);
+        }
+        let events = tables.iter().map(|table| Event::DataOpened(table.summary())).collect();
+        self.tables = tables;
+        Ok(events)
+    }
+
+    async fn plan(&self, config: &Config, rows: &Rows) -> Result<Vec<Event>> {
+        let folder = self.folder()?;
+        let (opened, reason) = device::open(config.device).await?;
+        let (total_steps, estimated) = prepare::estimate_steps(config, rows, &folder)?;
+        let counts = Counts {
+            train_rows: rows.train.len() as u64,
+            validation_rows: rows.validation.len() as u64,
+            skipped_rows: rows.skipped,
+            total_steps,
+        };
+        let mut plan = plan(config, folder.config(), &opened, &rows.labels, counts);
+        plan.warnings.splice(0..0, rows.warnings.iter().cloned());
+        plan.warnings.extend(reason.filter(|_| !opened.is_gpu()));
+        if estimated {
+            plan.warnings.push("The number of steps is estimated from a part of the text.".into());
+        }
+        Ok(vec![Event::Plan(plan)])
+    }
+
+    async fn start(&mut self, raw: RawConfig) -> Result<Vec<Event>> {
+        self.idle("start a run")?;
+        let config = Config::resolve(&raw)?;
+        let folder = self.folder()?;
+        let rows = prepare::rows(&config, &self.tables)?;
+        let mut events = self.plan(&config, &rows).await?;
+        let (opened, _) = device::open(config.device).await?;
+        kernels::use_stock(config.kernels == Kernels::Stock);
+        self.run = platform::run_id();
+        self.applied = None;
+        events.push(Event::State { state: State::Preparing });
+        self.job = Job::Run(Box::new(Session::new(config, opened, folder, rows)));
+        Ok(events)
+    }
+
+    fn evaluate(&mut self) -> Result<Vec<Event>> {
+        let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
+        let rows = prepare::known_rows(&applied.config, &self.tables, &applied.labels)?;
+        let texts = rows.iter().take(10).map(|e| e.text.clone()).collect();
+        let tokenizing = Tokenizing::new(&applied.config, applied.folder.clone(), rows);
+        self.job = Job::Tokenize(Box::new(tokenizing), texts);
+        Ok(vec![Event::State { state: State::Evaluating }])
+    }
+
+    async fn export(&mut self, format: ExportFormat) -> Result<Vec<Event>> {
+        let applied = self.applied.as_mut().ok_or_else(nothing_trained)?;
+        let mut files = export::folder(applied).await?;
+        if format == ExportFormat::Zip {
+            files = vec![("adapter.zip".into(), export::zip(&files)?)];
+        }
+        let infos =
+            files.iter().map(|(name, bytes)| FileInfo { name: name.clone(), bytes: bytes.len() as u64 }).collect();
+        self.exports = files;
+        Ok(vec![Event::Exported { format, files: infos }])
+    }
+
+    async fn work(&mut self) -> Result<Vec<Event>> {
+        match &mut self.job {
+            Job::None => Ok(Vec::new()),
+            Job::Run(session) => {
+                if session.state() == State::Paused {
+                    return Ok(Vec::new());
+                }
+                let events = session.advance().await?;
+                if session.done()
+                    && let Job::Run(session) = std::mem::replace(&mut self.job, Job::None)
+                {
+                    self.applied = session.into_result();
+                }
+                Ok(events)
+            }
+            Job::Open(opening) => {
+                let mut events = opening.advance().await?;
+                if let Some(applied) = opening.take() {
+                    self.applied = Some(applied);
+                    self.job = Job::None;
+                    events.push(Event::State { state: State::Idle });
+                }
+                Ok(events)
+            }
+            Job::Tokenize(tokenizing, _) => {
+                let more = tokenizing.advance()?;
+                let (done, total) = tokenizing.progress();
+                if !more && let Job::Tokenize(tokenizing, texts) = std::mem::replace(&mut self.job, Job::None) {
+                    let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
+                    let batches = prepare::evaluation(&applied.config, &applied.folder, &tokenizing.finish());
+                    let evaluator = Evaluator::new(When::After, 0, applied.labels.clone(), batches);
+                    self.job = Job::Evaluate(Box::new(evaluator), texts);
+                }
+                Ok(vec![Event::Progress { phase: Phase::Tokenizing, done, total }])
+            }
+            Job::Evaluate(evaluator, _) => {
+                let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
+                applied.opened.check()?;
+                let more = evaluator.advance(&applied.model, &applied.opened.device).await?;
+                let (done, total) = evaluator.progress();
+                let mut events = vec![Event::Progress { phase: Phase::Evaluating, done, total }];
+                if !more && let Job::Evaluate(evaluator, texts) = std::mem::replace(&mut self.job, Job::None) {
+                    events.push(Event::Evaluation(evaluator.finish(&texts)?));
+                    events.push(Event::State { state: State::Idle });
+                }
+                Ok(events)
+            }
+            Job::Predict(predicting) => {
+                let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
+                applied.opened.check()?;
+                let (events, more) = predicting.advance(applied).await?;
+                if !more {
+                    self.job = Job::None;
+                }
+                Ok(events)
+            }
+        }
+    }
+
+    fn folder(&self) -> Result<Rc<Folder>> {
+        self.folder.clone().ok_or_else(|| {
+            Error::session("No model is open.", "Open a model's folder, or the starter model, before the run.")
+        })
+    }
+
+    fn session(&mut self, command: &str) -> Result<&mut Session> {
+        match &mut self.job {
+            Job::Run(session) => Ok(session),
+            _ => Err(Error::session(format!("There is no run to {command}."), "Start a run.")),
+        }
+    }
+
+    /// Commands that would change what work under way stands on have to wait.
+    fn idle(&self, what: &str) -> Result<()> {
+        match self.job {
+            Job::None => Ok(()),
+            _ => Err(Error::session(
+                format!("Cannot {what} while other work is under way."),
+                "Wait until it has ended, or stop the run.",
+            )),
+        }
+    }
+
+    /// The task of the model that is ready, if one is.
+    pub fn task(&self) -> Option<Task> {
+        self.applied.as_ref().map(|applied| applied.config.task)
+    }
+}
+
+fn nothing_trained() -> Error {
+    Error::session("There is no trained model yet.", "Finish a run, or open an adapter, first.")
+}

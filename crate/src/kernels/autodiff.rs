@@ -1,0 +1,122 @@
+//! Backward passes, once for every backend.
+
+use burn::backend::{
+    Autodiff,
+    autodiff::{
+        NodeId,
+        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+        grads::Gradients,
+        ops::{Backward, Ops, OpsKind},
+    },
+    tensor::FloatTensor,
+};
+
+use super::KernelOps;
+
+impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Product;
+
+        impl<B: KernelOps> Backward<B, 2> for Product {
+            type State = (Option<NodeId>, Option<NodeId>, bool, bool);
+
+            // With C = A·B: dA = dC·Bᵀ and dB = Aᵀ·dC; a transposed operand takes the transpose of its gradient.
+            fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+                let [lhs_node, rhs_node] = ops.parents;
+                let (lhs, rhs, ta, tb) = ops.state;
+                let grad = grads.consume::<B>(&ops.node);
+                if let (Some(node), Some(rhs)) = (lhs_node, rhs) {
+                    let rhs = checkpointer.retrieve_node_output::<FloatTensor<B>>(rhs);
+                    let g = if ta {
+                        B::product(rhs, grad.clone(), false, true)
+                    } else {
+                        B::product(grad.clone(), rhs, false, !tb)
+                    };
+                    grads.register::<B>(node.id, g);
+                }
+                if let (Some(node), Some(lhs)) = (rhs_node, lhs) {
+                    let lhs = checkpointer.retrieve_node_output::<FloatTensor<B>>(lhs);
+                    let g = if tb { B::product(grad, lhs, true, false) } else { B::product(lhs, grad, !ta, false) };
+                    grads.register::<B>(node.id, g);
+                }
+            }
+        }
+
+        // An operand is kept only for the sake of the other one's gradient: a frozen weight costs no activation.
+        let (keep_lhs, keep_rhs) = (rhs.is_tracked(), lhs.is_tracked());
+        match Product.prepare::<C>([lhs.node(), rhs.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (keep_lhs.then(|| prep.checkpoint(&lhs)), keep_rhs.then(|| prep.checkpoint(&rhs)), ta, tb);
+                let out = B::product(lhs.primitive().clone(), rhs.primitive().clone(), ta, tb);
+                prep.finish(state, out)
+            }
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::product(lhs.primitive().clone(), rhs.primitive().clone(), ta, tb))
+            }
+        }
+    }
+
+    fn rotate(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        inverse: bool,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Rotate;
+
+        impl<B: KernelOps> Backward<B, 1> for Rotate {
+            type State = (FloatTensor<B>, FloatTensor<B>, bool);
+
+            // A rotation's transpose is the rotation back.
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+                let [node] = ops.parents;
+                let grad = grads.consume::<B>(&ops.node);
+                if let Some(node) = node {
+                    let (cos, sin, inverse) = ops.state;
+                    grads.register::<B>(node.id, B::rotate(grad, cos, sin, !inverse));
+                }
+            }
+        }
+
+        let (cos, sin) = (cos.primitive().clone(), sin.primitive().clone());
+        match Rotate.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                prep.finish((cos.clone(), sin.clone(), inverse), B::rotate(x.primitive().clone(), cos, sin, inverse))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::rotate(x.primitive().clone(), cos, sin, inverse)),
+        }
+    }
+
+    fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct CausalSoftmax;
+
+        impl<B: KernelOps> Backward<B, 1> for CausalSoftmax {
+            type State = (FloatTensor<B>, f32);
+
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+                let [node] = ops.parents;
+                let grad = grads.consume::<B>(&ops.node);
+                if let Some(node) = node {
+                    let (p, scale) = ops.state;
+                    grads.register::<B>(node.id, B::causal_softmax_grad(p, grad, scale));
+                }
+            }
+        }
+
+        match CausalSoftmax.prepare::<C>([scores.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let p = B::causal_softmax(scores.primitive().clone(), queries, scale);
+                prep.finish((p.clone(), scale), p)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::causal_softmax(scores.primitive().clone(), queries, scale)),
+        }
+    }
+
+    fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        // Only the backward above calls it, on the inner backend; stock operations keep it differentiable anyway.
+        super::stock::causal_softmax_grad::<Self>(p, g, scale)
+    }
+}

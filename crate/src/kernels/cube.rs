@@ -1,0 +1,155 @@
+//! wgpu devices: the WGSL kernels of [`wgsl`](super::wgsl). Other CubeCL runtimes take Burn's stock operations.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::{
+    backend::{
+        TensorMetadata,
+        tensor::FloatTensor,
+        wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous},
+    },
+    tensor::{DType, Shape},
+};
+use cubecl::{
+    CubeCount, CubeDim,
+    prelude::KernelId,
+    server::{KernelArguments, MetadataBindingInfo},
+};
+
+use super::{
+    KernelOps, product_shape, stock,
+    wgsl::{self, ProductKernel, WORKGROUP},
+};
+
+static STOCK: AtomicBool = AtomicBool::new(false);
+
+/// Takes Burn's stock operations instead, from here on (`kernels: stock`).
+pub fn use_stock(stock: bool) {
+    STOCK.store(stock, Ordering::Relaxed);
+}
+
+/// A kernel by what its source depends on; [`KernelId`] tells two of them apart by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    Product(ProductKernel),
+    Rotate { inverse: bool },
+    CausalSoftmax,
+    CausalSoftmaxGrad,
+}
+
+impl KernelSource for Source {
+    fn source(&self) -> SourceTemplate {
+        SourceTemplate::new(match self {
+            Self::Product(kernel) => kernel.source(),
+            Self::Rotate { inverse } => wgsl::rotate(*inverse),
+            Self::CausalSoftmax => wgsl::CAUSAL_SOFTMAX.into(),
+            Self::CausalSoftmaxGrad => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
+        })
+    }
+
+    fn id(&self) -> KernelId {
+        KernelId::new::<Self>().info(*self)
+    }
+
+    fn lang(&self) -> &'static str {
+        "wgsl"
+    }
+}
+
+/// Only wgpu runs WGSL, and only f32 is written in it so far.
+fn applies(tensor: &CubeTensor) -> bool {
+    !STOCK.load(Ordering::Relaxed)
+        && matches!(tensor.device, burn_cubecl::CubeDevice::Wgpu(_))
+        && tensor.dtype == DType::F32
+}
+
+/// Runs `source` over `inputs` with `threads` a batch, into a new tensor of `shape`.
+fn launch(
+    source: Source,
+    inputs: &[CubeTensor],
+    shape: Shape,
+    threads: usize,
+    batch: usize,
+    sizes: [u32; 4],
+) -> CubeTensor {
+    let first = &inputs[0];
+    let client = first.client.clone();
+    let buffer = client.empty(shape.num_elements() * size_of::<f32>());
+    let output = CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, buffer, first.dtype);
+    let groups = threads.div_ceil(WORKGROUP as usize) as u32;
+    // A dispatch is at most 65,535 workgroups wide.
+    let wide = groups.clamp(1, 32_768);
+    let mut buffers: Vec<_> = inputs.iter().map(|t| t.handle.clone().binding()).collect();
+    buffers.push(output.handle.clone().binding());
+    let words = sizes.chunks(2).map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32).collect();
+    client.launch(
+        Box::new(SourceKernel::new(source, CubeDim::new_1d(WORKGROUP))),
+        CubeCount::Static(wide, groups.div_ceil(wide).max(1), batch as u32),
+        KernelArguments::new().with_buffers(buffers).with_info(MetadataBindingInfo::custom(words)),
+    );
+    output
+}
+
+impl KernelOps for CubeBackend {
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool) -> FloatTensor<Self> {
+        let shape = product_shape(&lhs.shape(), &rhs.shape(), ta, tb);
+        let k = lhs.shape()[if ta { 1 } else { 2 }];
+        let (batch, m, n) = (shape[0], shape[1], shape[2]);
+        // A dispatch is at most 65,535 deep.
+        if !applies(&lhs) || batch > 65_535 || shape.num_elements() == 0 || k == 0 {
+            return stock::product::<Self>(lhs, rhs, ta, tb);
+        }
+        let kernel = ProductKernel::choose(m, n, k, ta, tb);
+        launch(
+            Source::Product(kernel),
+            &[into_contiguous(lhs), into_contiguous(rhs)],
+            shape,
+            kernel.tiles(m, n),
+            batch,
+            [m as u32, n as u32, k as u32, 0],
+        )
+    }
+
+    fn rotate(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        inverse: bool,
+    ) -> FloatTensor<Self> {
+        let shape = x.shape();
+        if !applies(&x) || shape.num_elements() == 0 {
+            return stock::rotate::<Self>(x, cos, sin, inverse);
+        }
+        let pairs = shape.num_elements() / 2;
+        let sizes = [pairs as u32, shape[1] as u32, (shape[2] / 2) as u32, 0];
+        launch(
+            Source::Rotate { inverse },
+            &[into_contiguous(x), into_contiguous(cos), into_contiguous(sin)],
+            shape,
+            pairs,
+            1,
+            sizes,
+        )
+    }
+
+    fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32) -> FloatTensor<Self> {
+        let shape = scores.shape();
+        if !applies(&scores) || shape.num_elements() == 0 {
+            let device = scores.device.clone();
+            return stock::causal_softmax::<Self>(scores, queries, scale, &device);
+        }
+        let rows = shape[0] * shape[1];
+        let sizes = [rows as u32, shape[2] as u32, queries as u32, scale.to_bits()];
+        launch(Source::CausalSoftmax, &[into_contiguous(scores)], shape, rows, 1, sizes)
+    }
+
+    fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        let shape = p.shape();
+        if !applies(&p) || shape.num_elements() == 0 {
+            return stock::causal_softmax_grad::<Self>(p, g, scale);
+        }
+        let rows = shape[0] * shape[1];
+        let sizes = [rows as u32, shape[2] as u32, 0, scale.to_bits()];
+        launch(Source::CausalSoftmaxGrad, &[into_contiguous(p), into_contiguous(g)], shape, rows, 1, sizes)
+    }
+}

@@ -1,0 +1,89 @@
+//! The CPU: Burn's product (the `gemm` crate reads transposed operands in place) and one pass over memory for the rest.
+
+use burn::{
+    backend::{Flex, TensorMetadata, tensor::FloatTensor},
+    tensor::{DType, TensorData},
+};
+
+use super::{KernelOps, stock};
+
+fn f32s(tensor: FloatTensor<Flex>) -> (Vec<f32>, Vec<usize>) {
+    let shape = tensor.shape().to_vec();
+    let tensor = tensor.to_contiguous();
+    let start = tensor.layout().start_offset();
+    let len = shape.iter().product::<usize>();
+    (tensor.storage::<f32>()[start..start + len].to_vec(), shape)
+}
+
+fn wrap(values: Vec<f32>, shape: Vec<usize>) -> FloatTensor<Flex> {
+    FloatTensor::<Flex>::from_data(TensorData::new(values, shape))
+}
+
+impl KernelOps for Flex {
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool) -> FloatTensor<Self> {
+        stock::product::<Self>(lhs, rhs, ta, tb)
+    }
+
+    fn rotate(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        inverse: bool,
+    ) -> FloatTensor<Self> {
+        if x.dtype() != DType::F32 {
+            return stock::rotate::<Self>(x, cos, sin, inverse);
+        }
+        let (mut x, shape) = f32s(x);
+        let (cos, _) = f32s(cos);
+        let (sin, _) = f32s(sin);
+        let (dim, half) = (shape[2], shape[2] / 2);
+        let sign = if inverse { -1.0 } else { 1.0 };
+        for sequence in x.chunks_mut(shape[1] * dim) {
+            for (position, row) in sequence.chunks_mut(dim).enumerate() {
+                let (a, b) = row.split_at_mut(half);
+                let at = position * half;
+                let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
+                for i in 0..half {
+                    let (u, v, s) = (a[i], b[i], sign * sin[i]);
+                    a[i] = u * cos[i] - v * s;
+                    b[i] = v * cos[i] + u * s;
+                }
+            }
+        }
+        wrap(x, shape)
+    }
+
+    fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32) -> FloatTensor<Self> {
+        if scores.dtype() != DType::F32 {
+            return stock::causal_softmax::<Self>(scores, queries, scale, &Default::default());
+        }
+        let (mut x, shape) = f32s(scores);
+        let keys = shape[2];
+        for (r, row) in x.chunks_mut(keys).enumerate() {
+            let (seen, hidden) = row.split_at_mut(keys - queries + r % queries + 1);
+            hidden.fill(0.0);
+            let max = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mut sum = 0.0;
+            for v in seen.iter_mut() {
+                *v = ((*v - max) * scale).exp();
+                sum += *v;
+            }
+            let inverse = 1.0 / sum;
+            seen.iter_mut().for_each(|v| *v *= inverse);
+        }
+        wrap(x, shape)
+    }
+
+    fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        if p.dtype() != DType::F32 {
+            return stock::causal_softmax_grad::<Self>(p, g, scale);
+        }
+        let (mut p, shape) = f32s(p);
+        let (g, _) = f32s(g);
+        for (p, g) in p.chunks_mut(shape[2]).zip(g.chunks(shape[2])) {
+            let dot: f32 = p.iter().zip(g).map(|(p, g)| p * g).sum();
+            p.iter_mut().zip(g).for_each(|(p, g)| *p *= scale * (g - dot));
+        }
+        wrap(p, shape)
+    }
+}

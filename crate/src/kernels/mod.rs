@@ -1,0 +1,93 @@
+//! What Burn lacks or does slowly, as one backend extension: matrix products whose kernel we choose, rotary embedding
+//! and the causal softmax, each with its backward.
+//!
+//! On wgpu devices they are WGSL ([`cube`]), on the CPU plain loops over Burn's own product ([`flex`]). On any other
+//! CubeCL runtime (CUDA) they fall back to Burn's stock operations. Every one has a plain-Burn oracle in its tests.
+
+mod autodiff;
+mod cube;
+mod flex;
+mod stock;
+mod wgsl;
+
+#[cfg(test)]
+mod tests;
+
+pub use cube::use_stock;
+
+use burn::{
+    backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
+    tensor::{Shape, Tensor},
+};
+
+/// Which operands of a product are stored transposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `A·B` with A `[batch, m, k]`, B `[batch, k, n]`.
+    Nn,
+    /// `A·Bᵀ` with B `[batch, n, k]`: how Hugging Face stores a linear layer.
+    Nt,
+    /// `Aᵀ·B` with A `[batch, k, m]`.
+    Tn,
+}
+
+impl Layout {
+    fn flags(self) -> (bool, bool) {
+        (self == Self::Tn, self == Self::Nt)
+    }
+}
+
+pub(crate) fn product_shape(lhs: &Shape, rhs: &Shape, ta: bool, tb: bool) -> Shape {
+    Shape::from(vec![lhs[0], lhs[if ta { 2 } else { 1 }], rhs[if tb { 1 } else { 2 }]])
+}
+
+/// The operations themselves, on a backend's own tensors.
+#[backend_extension(Cube, Flex, Fusion, Autodiff)]
+pub trait KernelOps: Backend {
+    /// Batched product of rank-3 tensors; `ta`/`tb` as in [`Layout`], never both.
+    #[fusion(dtype = lhs, shape = product_shape(lhs, rhs, *ta, *tb))]
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool) -> FloatTensor<Self>;
+
+    /// Rotary embedding in Hugging Face's half-split pairing (RoFormer, arXiv:2104.09864).
+    /// `x` is `[rows, seq, head_dim]`, `cos` and `sin` are `[seq, head_dim / 2]`; `inverse` turns the other way.
+    #[fusion(dtype = x, shape = x.clone())]
+    fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, inverse: bool)
+    -> FloatTensor<Self>;
+
+    /// `softmax(scale · scores)` over the last dimension of `[batch, rows, keys]`, where row `r` stands for query
+    /// `r mod queries` and sees the keys up to `keys - queries + (r mod queries)`.
+    #[fusion(dtype = scores, shape = scores.clone())]
+    fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32) -> FloatTensor<Self>;
+
+    /// Gradient of [`Self::causal_softmax`] from its result `p` and the gradient `g` of that:
+    /// `scale · p ∘ (g − Σ g∘p)`.
+    #[fusion(dtype = p, shape = p.clone())]
+    fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32) -> FloatTensor<Self>;
+}
+
+/// Batched matrix product of `[batch, ·, ·]` tensors in the given [`Layout`].
+pub fn product(lhs: Tensor<3>, rhs: Tensor<3>, layout: Layout) -> Tensor<3> {
+    let (ta, tb) = layout.flags();
+    Tensor::from_dispatch(Dispatch::product(lhs.into_dispatch(), rhs.into_dispatch(), ta, tb))
+}
+
+/// `x·Wᵀ` for `x` `[rows, in]` and a weight `[out, in]` as Hugging Face stores it; gives `[rows, out]`.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    let y = product(x.unsqueeze_dim::<3>(0), weight.unsqueeze_dim::<3>(0), Layout::Nt);
+    let [_, rows, out] = y.dims();
+    y.reshape([rows, out])
+}
+
+/// Rotary embedding of `[batch, heads, seq, head_dim]` by `cos` and `sin` of `[seq, head_dim / 2]`.
+pub fn rotate(x: Tensor<4>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<4> {
+    let [batch, heads, seq, dim] = x.dims();
+    let x: Tensor<3> = x.reshape([batch * heads, seq, dim]);
+    let y: Tensor<3> =
+        Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch(), false));
+    y.reshape([batch, heads, seq, dim])
+}
+
+/// Softmax of scaled attention scores `[batch, rows, keys]` under the causal mask; see [`KernelOps::causal_softmax`].
+pub fn causal_softmax(scores: Tensor<3>, queries: usize, scale: f32) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::causal_softmax(scores.into_dispatch(), queries, scale))
+}

@@ -1,0 +1,172 @@
+//! Every operation against its plain-Burn oracle and against finite differences, on the CPU and, where the machine has
+//! an adapter and `PADDOCK_TEST_GPU` is set, on the GPU.
+
+use burn::tensor::{Device, Distribution, Tensor, TensorData, activation::softmax};
+
+use super::*;
+
+fn devices() -> Vec<(&'static str, Device)> {
+    let mut all = vec![("cpu", Device::flex())];
+    if std::env::var_os("PADDOCK_TEST_GPU").is_some() {
+        let (opened, _) =
+            pollster::block_on(crate::device::open(crate::config::DeviceChoice::Gpu)).expect("PADDOCK_TEST_GPU is set");
+        all.push(("gpu", opened.device));
+    }
+    all
+}
+
+fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    let values = crate::rng::normal(&mut crate::rng::stream(seed, 7), shape.iter().product(), 1.0);
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().expect("f32")
+}
+
+/// Every value that differs, not only the first.
+fn assert_close<const D: usize>(name: &str, got: Tensor<D>, expected: Tensor<D>, tolerance: f32) {
+    assert_eq!(got.dims(), expected.dims(), "{name}: shape");
+    let scale = values(expected.clone()).iter().fold(1f32, |a, b| a.max(b.abs()));
+    let wrong: Vec<String> = values(got)
+        .into_iter()
+        .zip(values(expected))
+        .enumerate()
+        .filter(|(_, (a, b))| !((a - b).abs() <= tolerance * scale))
+        .map(|(i, (a, b))| format!("[{i}] {a} != {b}"))
+        .collect();
+    assert!(wrong.is_empty(), "{name}: {} differ: {}", wrong.len(), wrong[..wrong.len().min(8)].join(", "));
+}
+
+const SHAPES: [(usize, usize, usize, usize); 9] = [
+    (1, 1, 1, 1),
+    (2, 3, 5, 7),
+    (1, 8, 8, 8),
+    (3, 12, 20, 4),
+    (1, 64, 96, 32),
+    (2, 33, 65, 17),
+    (1, 4, 4, 100),
+    (2, 100, 4, 12),
+    (1, 7, 128, 64),
+];
+
+fn operands(shape: (usize, usize, usize, usize), layout: Layout, device: &Device) -> (Tensor<3>, Tensor<3>) {
+    let (batch, m, n, k) = shape;
+    let a = if layout == Layout::Tn { [batch, k, m] } else { [batch, m, k] };
+    let b = if layout == Layout::Nt { [batch, n, k] } else { [batch, k, n] };
+    (random(a, 1, device), random(b, 2, device))
+}
+
+fn oracle(a: Tensor<3>, b: Tensor<3>, layout: Layout) -> Tensor<3> {
+    let a = if layout == Layout::Tn { a.swap_dims(1, 2) } else { a };
+    let b = if layout == Layout::Nt { b.swap_dims(1, 2) } else { b };
+    a.matmul(b)
+}
+
+#[test]
+fn product_is_the_stock_product_forward_and_backward() {
+    for (name, device) in devices() {
+        for layout in [Layout::Nn, Layout::Nt, Layout::Tn] {
+            for shape in SHAPES {
+                let case = format!("{name} {layout:?} {shape:?}");
+                let (a, b) = operands(shape, layout, &device);
+                let (a, b) = (a.autodiff().require_grad(), b.autodiff().require_grad());
+                let weight = random([shape.0, shape.1, shape.2], 3, &device);
+                let ours = product(a.clone(), b.clone(), layout);
+                let stock = oracle(a.clone(), b.clone(), layout);
+                assert_close(&case, ours.clone().inner(), stock.clone().inner(), 1e-5);
+                let mut ours = (ours * weight.clone()).sum().backward();
+                let mut stock = (stock * weight).sum().backward();
+                for (operand, tensor) in [("A", &a), ("B", &b)] {
+                    let (ours, stock) = (tensor.grad_remove(&mut ours), tensor.grad_remove(&mut stock));
+                    let case = format!("{case} gradient of {operand}");
+                    assert_close(&case, ours.expect("gradient"), stock.expect("gradient"), 1e-5);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frozen_operand_gets_no_gradient() {
+    let device = Device::flex();
+    let (a, b) = operands((1, 4, 4, 4), Layout::Nt, &device);
+    let a = a.autodiff().require_grad();
+    let grads = product(a.clone(), b.clone(), Layout::Nt).sum().backward();
+    assert!(a.grad(&grads).is_some());
+    assert!(b.grad(&grads).is_none());
+}
+
+/// Central differences of `sum(f(x) · weight)` at each element of `x`, against backward.
+fn finite_differences(name: &str, x: Tensor<3>, f: impl Fn(Tensor<3>) -> Tensor<3>, device: &Device) {
+    let dims = x.dims();
+    let weight = random(f(x.clone()).dims(), 9, device);
+    let total = |x: Tensor<3>| -> f64 { values(f(x) * weight.clone()).iter().map(|v| f64::from(*v)).sum() };
+    let leaf = x.clone().autodiff().require_grad();
+    let grads = (f(leaf.clone()) * weight.clone()).sum().backward();
+    let analytic = values(leaf.grad(&grads).expect("gradient"));
+    let base = values(x);
+    let step = 1e-2f32;
+    let mut table = String::new();
+    for i in 0..base.len() {
+        let shifted = |by: f32| {
+            let mut moved = base.clone();
+            moved[i] += by;
+            total(Tensor::from_data(TensorData::new(moved, dims), device))
+        };
+        let numeric = (shifted(step) - shifted(-step)) / (2.0 * f64::from(step));
+        let difference = (numeric - f64::from(analytic[i])).abs();
+        if !(difference <= 2e-3 * numeric.abs().max(1.0)) {
+            table.push_str(&format!("\n[{i}] numeric {numeric} analytic {}", analytic[i]));
+        }
+    }
+    assert!(table.is_empty(), "{name}:{table}");
+}
+
+#[test]
+fn rotate_turns_back_and_matches_burn() {
+    for (name, device) in devices() {
+        let (seq, dim) = (5, 8);
+        let angles = random([seq, dim / 2], 4, &device);
+        let (cos, sin) = (angles.clone().cos(), angles.sin());
+        let x = random::<4>([2, 3, seq, dim], 5, &device);
+        let got = rotate(x.clone(), cos.clone(), sin.clone());
+        let (c, s) = (cos.clone().unsqueeze::<4>(), sin.clone().unsqueeze::<4>());
+        let a = x.clone().slice([0..2, 0..3, 0..seq, 0..dim / 2]);
+        let b = x.clone().slice([0..2, 0..3, 0..seq, dim / 2..dim]);
+        let expected = Tensor::cat(vec![a.clone() * c.clone() - b.clone() * s.clone(), b * c + a * s], 3);
+        assert_close(name, got.clone(), expected, 1e-6);
+        assert_close(name, rotate(got, cos.clone(), sin.clone().neg()), x, 1e-5);
+        let f = |x: Tensor<3>| {
+            let y: Tensor<4> = x.reshape([1, 2, seq, dim]);
+            rotate(y, cos.clone(), sin.clone()).reshape([2, seq, dim])
+        };
+        finite_differences(name, random([2, seq, dim], 6, &device), f, &device);
+    }
+}
+
+#[test]
+fn causal_softmax_matches_burn_and_hides_the_future() {
+    for (name, device) in devices() {
+        for (groups, queries, keys) in [(2, 4, 4), (1, 1, 6), (3, 2, 5)] {
+            let rows = groups * queries;
+            let scores = random([2, rows, keys], 8, &device);
+            let got = causal_softmax(scores.clone(), queries, 0.7);
+            let mask: Vec<f32> = (0..rows * keys)
+                .map(|i| if i % keys > keys - queries + (i / keys) % queries { f32::NEG_INFINITY } else { 0.0 })
+                .collect();
+            let mask = Tensor::<3>::from_data(TensorData::new(mask, [1, rows, keys]), &device);
+            let expected = softmax(scores.mul_scalar(0.7) + mask, 2);
+            assert_close(name, got, expected, 1e-6);
+            let f = |x| causal_softmax(x, queries, 0.7);
+            finite_differences(name, random([2, rows, keys], 10, &device), f, &device);
+        }
+    }
+}
+
+#[test]
+fn a_large_score_does_not_overflow() {
+    let device = Device::flex();
+    let scores = Tensor::<3>::random([1, 4, 4], Distribution::Uniform(-1.0, 1.0), &device).mul_scalar(1e30);
+    assert!(values(causal_softmax(scores, 4, 1.0)).iter().all(|v| v.is_finite()));
+}

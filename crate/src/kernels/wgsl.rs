@@ -1,0 +1,245 @@
+//! WGSL sources. Sizes come in a small buffer, so that a handful of pipelines serves every shape.
+
+use std::fmt::Write;
+
+/// Threads a workgroup; each computes one tile of a product, one pair of a rotation or one row of a softmax.
+pub const WORKGROUP: u32 = 64;
+
+/// What a product's source depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProductKernel {
+    pub ta: bool,
+    pub tb: bool,
+    /// Rows and columns of the register tile that one thread computes: 4 or 8.
+    pub tile: (usize, usize),
+    /// Every run along memory is a multiple of four floats: loads of `vec4`.
+    pub vec4: bool,
+}
+
+const HEAD: &str = "
+@group(0) @binding(0) var<storage, read_write> A: array<ELEM>;
+@group(0) @binding(1) var<storage, read_write> B: array<ELEM>;
+@group(0) @binding(2) var<storage, read_write> C: array<f32>;
+@group(0) @binding(3) var<storage, read> size: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+  let M = size[0]; let N = size[1]; let K = size[2];
+  let across = (N + TILE_Nu - 1u) / TILE_Nu;
+  let down = (M + TILE_Mu - 1u) / TILE_Mu;
+  let tile = (wg.y * wgs.x + wg.x) * 64u + local;
+  if (tile >= across * down) { return; }
+  let row = (tile / across) * TILE_Mu;
+  let col = (tile % across) * TILE_Nu;
+  let batch = wg.z;
+";
+
+impl ProductKernel {
+    /// The kernel for a product of these sizes.
+    pub fn choose(m: usize, n: usize, k: usize, ta: bool, tb: bool) -> Self {
+        let along_a = if ta { m } else { k };
+        let along_b = if tb { k } else { n };
+        let vec4 = k % 4 == 0 && along_a % 4 == 0 && along_b % 4 == 0;
+        // A tile wider than the result would only compute what is thrown away.
+        let fit = |size: usize| if vec4 && size > 4 { 8 } else { 4 };
+        Self { ta, tb, tile: (fit(m), fit(n)), vec4 }
+    }
+
+    /// Tiles in a result of `m` by `n`.
+    pub fn tiles(&self, m: usize, n: usize) -> usize {
+        m.div_ceil(self.tile.0) * n.div_ceil(self.tile.1)
+    }
+
+    pub fn source(&self) -> String {
+        let head = HEAD
+            .replace("ELEM", if self.vec4 { "vec4f" } else { "f32" })
+            .replace("TILE_M", &self.tile.0.to_string())
+            .replace("TILE_N", &self.tile.1.to_string());
+        let mut s = head;
+        // Writing to a String cannot fail.
+        let _ = if self.vec4 { self.vectors(&mut s) } else { self.scalars(&mut s) };
+        s.push_str("}\n");
+        s
+    }
+
+    /// Steps of four along k: rows of A as `vec4` over k, columns of B in groups of `vec4` over n.
+    fn vectors(&self, s: &mut String) -> std::fmt::Result {
+        const LANE: [&str; 4] = ["x", "y", "z", "w"];
+        let (tm, tn) = self.tile;
+        let groups = tn / 4;
+        for i in 0..tm {
+            for j in 0..groups {
+                writeln!(s, "var c{i}_{j} = vec4f(0);")?;
+            }
+        }
+        writeln!(s, "let baseA = batch * (M * K / 4u); let baseB = batch * (K * N / 4u);")?;
+        // Reads past the edge are moved to the last row or group: in bounds, and never stored.
+        if self.ta {
+            for h in 0..tm / 4 {
+                writeln!(s, "let ga{h} = baseA + min(row / 4u + {h}u, M / 4u - 1u);")?;
+            }
+        } else {
+            for i in 0..tm {
+                writeln!(s, "let ra{i} = baseA + min(row + {i}u, M - 1u) * (K / 4u);")?;
+            }
+        }
+        if self.tb {
+            for j in 0..tn {
+                writeln!(s, "let rb{j} = baseB + min(col + {j}u, N - 1u) * (K / 4u);")?;
+            }
+        } else {
+            for j in 0..groups {
+                writeln!(s, "let gb{j} = baseB + min(col / 4u + {j}u, N / 4u - 1u);")?;
+            }
+        }
+        writeln!(s, "for (var k = 0u; k < K / 4u; k++) {{")?;
+        if self.ta {
+            for q in 0..4 {
+                for h in 0..tm / 4 {
+                    writeln!(s, "let t{q}_{h} = A[ga{h} + (k * 4u + {q}u) * (M / 4u)];")?;
+                }
+            }
+            for i in 0..tm {
+                let (h, l) = (i / 4, LANE[i % 4]);
+                writeln!(s, "let a{i} = vec4f(t0_{h}.{l}, t1_{h}.{l}, t2_{h}.{l}, t3_{h}.{l});")?;
+            }
+        } else {
+            for i in 0..tm {
+                writeln!(s, "let a{i} = A[ra{i} + k];")?;
+            }
+        }
+        if self.tb {
+            for j in 0..tn {
+                writeln!(s, "let u{j} = B[rb{j} + k];")?;
+            }
+        }
+        for (q, l) in LANE.iter().enumerate() {
+            for j in 0..groups {
+                if self.tb {
+                    let u = |c: usize| format!("u{}.{l}", j * 4 + c);
+                    writeln!(s, "let b{q}_{j} = vec4f({}, {}, {}, {});", u(0), u(1), u(2), u(3))?;
+                } else {
+                    writeln!(s, "let b{q}_{j} = B[gb{j} + (k * 4u + {q}u) * (N / 4u)];")?;
+                }
+            }
+            for i in 0..tm {
+                for j in 0..groups {
+                    writeln!(s, "c{i}_{j} = fma(vec4f(a{i}.{l}), b{q}_{j}, c{i}_{j});")?;
+                }
+            }
+        }
+        writeln!(s, "}}")?;
+        for i in 0..tm {
+            writeln!(s, "if (row + {i}u < M) {{ let at = (batch * M + row + {i}u) * N + col;")?;
+            for j in 0..tn {
+                let (g, l) = (j / 4, LANE[j % 4]);
+                writeln!(s, "if (col + {j}u < N) {{ C[at + {j}u] = c{i}_{g}.{l}; }}")?;
+            }
+            writeln!(s, "}}")?;
+        }
+        Ok(())
+    }
+
+    /// Any shape, one float at a time.
+    fn scalars(&self, s: &mut String) -> std::fmt::Result {
+        let (tm, tn) = self.tile;
+        for i in 0..tm {
+            for j in 0..tn {
+                writeln!(s, "var c{i}_{j} = 0f;")?;
+            }
+        }
+        writeln!(s, "let baseA = batch * M * K; let baseB = batch * K * N;")?;
+        for i in 0..tm {
+            writeln!(s, "let ra{i} = min(row + {i}u, M - 1u);")?;
+        }
+        for j in 0..tn {
+            writeln!(s, "let rb{j} = min(col + {j}u, N - 1u);")?;
+        }
+        writeln!(s, "for (var k = 0u; k < K; k++) {{")?;
+        for i in 0..tm {
+            let at = if self.ta { format!("k * M + ra{i}") } else { format!("ra{i} * K + k") };
+            writeln!(s, "let a{i} = A[baseA + {at}];")?;
+        }
+        for j in 0..tn {
+            let at = if self.tb { format!("rb{j} * K + k") } else { format!("k * N + rb{j}") };
+            writeln!(s, "let b{j} = B[baseB + {at}];")?;
+        }
+        for i in 0..tm {
+            for j in 0..tn {
+                writeln!(s, "c{i}_{j} = fma(a{i}, b{j}, c{i}_{j});")?;
+            }
+        }
+        writeln!(s, "}}")?;
+        for i in 0..tm {
+            for j in 0..tn {
+                writeln!(
+                    s,
+                    "if (row + {i}u < M && col + {j}u < N) {{ C[(batch * M + row + {i}u) * N + col + {j}u] = c{i}_{j}; }}"
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `size` = pairs in all, sequence length, half the head's dimension.
+pub fn rotate(inverse: bool) -> String {
+    let sign = if inverse { "-" } else { "" };
+    format!(
+        "
+@group(0) @binding(0) var<storage, read_write> X: array<f32>;
+@group(0) @binding(1) var<storage, read_write> COS: array<f32>;
+@group(0) @binding(2) var<storage, read_write> SIN: array<f32>;
+@group(0) @binding(3) var<storage, read_write> Y: array<f32>;
+@group(0) @binding(4) var<storage, read> size: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {{
+  let id = (wg.y * wgs.x + wg.x) * 64u + local;
+  if (id >= size[0]) {{ return; }}
+  let half = size[2];
+  let i = id % half;
+  let row = id / half;
+  let t = (row % size[1]) * half + i;
+  let at = row * half * 2u + i;
+  let a = X[at]; let b = X[at + half]; let c = COS[t]; let s = {sign}SIN[t];
+  Y[at] = a * c - b * s;
+  Y[at + half] = b * c + a * s;
+}}
+"
+    )
+}
+
+/// `size` = rows in all, keys, queries, and the scale's bits.
+pub const CAUSAL_SOFTMAX: &str = "
+@group(0) @binding(0) var<storage, read_write> X: array<f32>;
+@group(0) @binding(1) var<storage, read_write> Y: array<f32>;
+@group(0) @binding(2) var<storage, read> size: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+  let row = (wg.y * wgs.x + wg.x) * 64u + local;
+  if (row >= size[0]) { return; }
+  let keys = size[1]; let seen = keys - size[2] + row % size[2] + 1u;
+  let scale = bitcast<f32>(size[3]);
+  let at = row * keys;
+  var top = X[at];
+  for (var i = 1u; i < seen; i++) { top = max(top, X[at + i]); }
+  var sum = 0f;
+  for (var i = 0u; i < seen; i++) { let e = exp((X[at + i] - top) * scale); sum += e; Y[at + i] = e; }
+  let inverse = 1f / sum;
+  for (var i = 0u; i < seen; i++) { Y[at + i] *= inverse; }
+  for (var i = seen; i < keys; i++) { Y[at + i] = 0f; }
+}
+";
+
+/// `size` = rows in all, keys, unused, and the scale's bits.
+pub const CAUSAL_SOFTMAX_GRAD: &str = "
+@group(0) @binding(0) var<storage, read_write> P: array<f32>;
+@group(0) @binding(1) var<storage, read_write> G: array<f32>;
+@group(0) @binding(2) var<storage, read_write> Y: array<f32>;
+@group(0) @binding(3) var<storage, read> size: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+  let row = (wg.y * wgs.x + wg.x) * 64u + local;
+  if (row >= size[0]) { return; }
+  let keys = size[1]; let scale = bitcast<f32>(size[3]);
+  let at = row * keys;
+  var sum = 0f;
+  for (var i = 0u; i < keys; i++) { sum = fma(P[at + i], G[at + i], sum); }
+  for (var i = 0u; i < keys; i++) { Y[at + i] = scale * P[at + i] * (G[at + i] - sum); }
+}
+";

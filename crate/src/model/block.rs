@@ -1,0 +1,160 @@
+//! One decoder block: attention and the gated feed-forward, each behind its norm and a residual.
+
+use burn::tensor::{Tensor, activation::silu};
+
+use super::{Linear, LlamaConfig, Param, rope::Rotation};
+use crate::kernels::{Layout, causal_softmax, product, rotate};
+
+/// `x ↦ w · x / sqrt(mean(x²) + eps)` (RMSNorm, arXiv:1910.07467).
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    /// `[1, hidden]`.
+    pub weight: Param,
+    pub eps: f64,
+}
+
+impl RmsNorm {
+    /// # Shapes
+    /// `x` `[rows, hidden]` → `[rows, hidden]`
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let mean = (x.clone() * x.clone()).mean_dim(1);
+        x * mean.add_scalar(self.eps).sqrt().recip() * self.weight.tensor()
+    }
+}
+
+/// Grouped-query attention (arXiv:2305.13245) with rotary positions, causal.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    pub q_proj: Linear,
+    pub k_proj: Linear,
+    pub v_proj: Linear,
+    pub o_proj: Linear,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+}
+
+impl Attention {
+    /// # Shapes
+    /// `x` `[batch · seq, hidden]` → `[batch · seq, hidden]`
+    pub fn forward(&self, x: Tensor<2>, rope: &Rotation, seq: usize, training: bool) -> Tensor<2> {
+        let batch = x.dims()[0] / seq;
+        let dim = self.head_dim;
+        let split = |t: Tensor<2>, heads: usize| -> Tensor<4> { t.reshape([batch, seq, heads, dim]).swap_dims(1, 2) };
+        let q = split(self.q_proj.forward(x.clone(), training), self.heads);
+        let k = split(self.k_proj.forward(x.clone(), training), self.kv_heads);
+        let v = split(self.v_proj.forward(x, training), self.kv_heads);
+        let q = rotate(q, rope.cos.clone(), rope.sin.clone());
+        let k = rotate(k, rope.cos.clone(), rope.sin.clone());
+        // The query heads of a group stand one below the other, so no key or value is ever repeated.
+        let group = self.heads / self.kv_heads;
+        let q: Tensor<3> = q.reshape([batch * self.kv_heads, group * seq, dim]);
+        let k: Tensor<3> = k.reshape([batch * self.kv_heads, seq, dim]);
+        let v: Tensor<3> = v.reshape([batch * self.kv_heads, seq, dim]);
+        let scale = 1.0 / (dim as f32).sqrt();
+        let weights = causal_softmax(product(q, k, Layout::Nt), seq, scale);
+        let out: Tensor<4> = product(weights, v, Layout::Nn).reshape([batch, self.heads, seq, dim]);
+        let out: Tensor<2> = out.swap_dims(1, 2).reshape([batch * seq, self.heads * dim]);
+        self.o_proj.forward(out, training)
+    }
+}
+
+/// `x ↦ W_down (silu(W_gate x) ∘ W_up x)` (SwiGLU, arXiv:2002.05202).
+#[derive(Debug, Clone)]
+pub struct Mlp {
+    pub gate_proj: Linear,
+    pub up_proj: Linear,
+    pub down_proj: Linear,
+}
+
+impl Mlp {
+    /// # Shapes
+    /// `x` `[rows, hidden]` → `[rows, hidden]`
+    pub fn forward(&self, x: Tensor<2>, training: bool) -> Tensor<2> {
+        let gate = silu(self.gate_proj.forward(x.clone(), training));
+        let up = self.up_proj.forward(x, training);
+        self.down_proj.forward(gate * up, training)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Block {
+    pub input_layernorm: RmsNorm,
+    pub attention: Attention,
+    pub post_attention_layernorm: RmsNorm,
+    pub mlp: Mlp,
+}
+
+impl Block {
+    /// Takes the weights of layer `index` by their names from `weight`.
+    pub(super) fn new<E>(
+        config: &LlamaConfig,
+        index: usize,
+        weight: &mut impl FnMut(String) -> Result<Param, E>,
+    ) -> Result<Self, E> {
+        let prefix = format!("model.layers.{index}");
+        let mut linear = |name: &str| weight(format!("{prefix}.{name}.weight")).map(Linear::new);
+        let attention = Attention {
+            q_proj: linear("self_attn.q_proj")?,
+            k_proj: linear("self_attn.k_proj")?,
+            v_proj: linear("self_attn.v_proj")?,
+            o_proj: linear("self_attn.o_proj")?,
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+        };
+        let mlp = Mlp {
+            gate_proj: linear("mlp.gate_proj")?,
+            up_proj: linear("mlp.up_proj")?,
+            down_proj: linear("mlp.down_proj")?,
+        };
+        let mut norm = |name: &str| {
+            weight(format!("{prefix}.{name}.weight")).map(|weight| RmsNorm { weight, eps: config.rms_norm_eps })
+        };
+        Ok(Self {
+            input_layernorm: norm("input_layernorm")?,
+            attention,
+            post_attention_layernorm: norm("post_attention_layernorm")?,
+            mlp,
+        })
+    }
+
+    /// # Shapes
+    /// `x` `[batch · seq, hidden]` → `[batch · seq, hidden]`
+    pub fn forward(&self, x: Tensor<2>, rope: &Rotation, seq: usize, training: bool) -> Tensor<2> {
+        let h = self.input_layernorm.forward(x.clone());
+        let x = x + self.attention.forward(h, rope, seq, training);
+        let h = self.post_attention_layernorm.forward(x.clone());
+        x + self.mlp.forward(h, training)
+    }
+
+    /// The linear layers by Hugging Face's module names.
+    pub fn linears_mut(&mut self) -> [(&'static str, &mut Linear); 7] {
+        [
+            ("q_proj", &mut self.attention.q_proj),
+            ("k_proj", &mut self.attention.k_proj),
+            ("v_proj", &mut self.attention.v_proj),
+            ("o_proj", &mut self.attention.o_proj),
+            ("gate_proj", &mut self.mlp.gate_proj),
+            ("up_proj", &mut self.mlp.up_proj),
+            ("down_proj", &mut self.mlp.down_proj),
+        ]
+    }
+
+    pub(super) fn params_mut<'a>(&'a mut self, out: &mut Vec<&'a mut Param>) {
+        out.push(&mut self.input_layernorm.weight);
+        out.push(&mut self.post_attention_layernorm.weight);
+        let attention = &mut self.attention;
+        for linear in [
+            &mut attention.q_proj,
+            &mut attention.k_proj,
+            &mut attention.v_proj,
+            &mut attention.o_proj,
+            &mut self.mlp.gate_proj,
+            &mut self.mlp.up_proj,
+            &mut self.mlp.down_proj,
+        ] {
+            linear.params_mut(out);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The whole model: embedding, blocks, final norm, head.
+
+use std::{cell::RefCell, collections::HashMap};
+
+use burn::tensor::{Device, Int, Tensor};
+
+use super::{Block, Linear, LlamaConfig, Param, RmsNorm, rope::Rotation};
+use crate::kernels::linear;
+
+/// Which head a model gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadKind {
+    /// `LlamaForCausalLM`.
+    CausalLm,
+    /// `LlamaForSequenceClassification`.
+    Classification,
+}
+
+#[derive(Debug, Clone)]
+pub enum Head {
+    /// `lm_head`; `None` uses the embedding (`tie_word_embeddings`).
+    CausalLm(Option<Linear>),
+    /// `score`, applied at each row's last token.
+    Classification(Linear),
+}
+
+/// LLaMA's decoder with its head.
+#[derive(Debug, Clone)]
+pub struct Llama {
+    pub config: LlamaConfig,
+    embed_tokens: Param,
+    layers: Vec<Block>,
+    norm: RmsNorm,
+    pub head: Head,
+    /// Angles by sequence length: few lengths occur, see `batch`.
+    rotations: RefCell<HashMap<usize, Rotation>>,
+}
+
+impl Llama {
+    /// Assembles a model from its weights; `weight` hands over one by its Hugging Face name.
+    pub fn new<E>(
+        config: LlamaConfig,
+        head: HeadKind,
+        weight: &mut impl FnMut(String) -> Result<Param, E>,
+    ) -> Result<Self, E> {
+        Ok(Self {
+            embed_tokens: weight("model.embed_tokens.weight".into())?,
+            layers: (0..config.num_hidden_layers).map(|i| Block::new(&config, i, weight)).collect::<Result<_, E>>()?,
+            norm: RmsNorm { weight: weight("model.norm.weight".into())?, eps: config.rms_norm_eps },
+            head: match head {
+                HeadKind::CausalLm if config.tie_word_embeddings => Head::CausalLm(None),
+                HeadKind::CausalLm => Head::CausalLm(Some(Linear::new(weight("lm_head.weight".into())?))),
+                HeadKind::Classification => Head::Classification(Linear::new(weight("score.weight".into())?)),
+            },
+            config,
+            rotations: RefCell::default(),
+        })
+    }
+
+    /// Name and shape (as in the file) of every weight of a model with `outputs` classes or, for the language-model
+    /// head, tokens; in the order in which [`Self::new`] asks for them.
+    pub fn shapes(config: &LlamaConfig, head: HeadKind, outputs: usize) -> Vec<(String, Vec<usize>)> {
+        let (d, f, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
+        let q = config.num_attention_heads * config.head_dim;
+        let kv = config.num_key_value_heads * config.head_dim;
+        let mut all = vec![("model.embed_tokens.weight".to_string(), vec![v, d])];
+        for i in 0..config.num_hidden_layers {
+            let mut add = |name: &str, shape: Vec<usize>| {
+                all.push((format!("model.layers.{i}.{name}.weight"), shape));
+            };
+            add("self_attn.q_proj", vec![q, d]);
+            add("self_attn.k_proj", vec![kv, d]);
+            add("self_attn.v_proj", vec![kv, d]);
+            add("self_attn.o_proj", vec![d, q]);
+            add("mlp.gate_proj", vec![f, d]);
+            add("mlp.up_proj", vec![f, d]);
+            add("mlp.down_proj", vec![d, f]);
+            add("input_layernorm", vec![d]);
+            add("post_attention_layernorm", vec![d]);
+        }
+        all.push(("model.norm.weight".into(), vec![d]));
+        match head {
+            HeadKind::CausalLm if config.tie_word_embeddings => {}
+            HeadKind::CausalLm => all.push(("lm_head.weight".into(), vec![v, d])),
+            HeadKind::Classification => all.push(("score.weight".into(), vec![outputs, d])),
+        }
+        all
+    }
+
+    /// Hidden states after the final norm. Rows are padded on the right: causal attention keeps what stands before
+    /// the padding free of it, so no padding mask is needed.
+    ///
+    /// # Shapes
+    /// `ids` `[batch, seq]` → `[batch · seq, hidden]`
+    pub fn hidden(&self, ids: Tensor<2, Int>, training: bool) -> Tensor<2> {
+        let [batch, seq] = ids.dims();
+        let rope = self.rotation(seq, &ids.device());
+        let mut x = self.embed_tokens.tensor().select(0, ids.reshape([batch * seq]));
+        for layer in &self.layers {
+            x = layer.forward(x, &rope, seq, training);
+        }
+        self.norm.forward(x)
+    }
+
+    /// Logits of the classification head at the given positions (`row · seq + last token of the row`).
+    ///
+    /// # Shapes
+    /// `ids` `[batch, seq]`, `last` `[batch]` → `[batch, num_labels]`
+    pub fn classify(&self, ids: Tensor<2, Int>, last: Tensor<1, Int>, training: bool) -> Tensor<2> {
+        let pooled = self.hidden(ids, training).select(0, last);
+        self.project(pooled, training)
+    }
+
+    /// Logits of the head for every hidden state.
+    ///
+    /// # Shapes
+    /// `hidden` `[rows, hidden]` → `[rows, outputs]`
+    pub fn project(&self, hidden: Tensor<2>, training: bool) -> Tensor<2> {
+        match &self.head {
+            Head::CausalLm(None) => linear(hidden, self.embed_tokens.tensor()),
+            Head::CausalLm(Some(head)) | Head::Classification(head) => head.forward(hidden, training),
+        }
+    }
+
+    fn rotation(&self, seq: usize, device: &Device) -> Rotation {
+        let config = &self.config;
+        self.rotations
+            .borrow_mut()
+            .entry(seq)
+            .or_insert_with(|| {
+                let device = device.clone().without_autodiff();
+                Rotation::new(seq, config.head_dim, config.rope_theta, &device)
+            })
+            .clone()
+    }
+
+    /// Every linear layer of the blocks with its full name (`model.layers.0.self_attn.q_proj`) and short name.
+    pub fn linears_mut(&mut self) -> impl Iterator<Item = (String, &'static str, &mut Linear)> {
+        self.layers.iter_mut().flat_map(|block| {
+            block.linears_mut().map(|(short, linear)| {
+                let name = linear.weight.name.trim_end_matches(".weight").to_string();
+                (name, short, linear)
+            })
+        })
+    }
+
+    /// Every weight, adapters included.
+    pub fn params_mut(&mut self) -> Vec<&mut Param> {
+        let mut out = vec![&mut self.embed_tokens];
+        for layer in &mut self.layers {
+            layer.params_mut(&mut out);
+        }
+        out.push(&mut self.norm.weight);
+        match &mut self.head {
+            Head::CausalLm(None) => {}
+            Head::CausalLm(Some(head)) | Head::Classification(head) => head.params_mut(&mut out),
+        }
+        out
+    }
+
+    /// Starts recording for one backward pass.
+    pub fn track(&mut self) {
+        self.params_mut().into_iter().for_each(Param::track);
+    }
+}

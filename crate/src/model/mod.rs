@@ -1,0 +1,16 @@
+//! LLaMA (arXiv:2302.13971) with a language-model or a classification head, weights by Hugging Face's names.
+
+mod block;
+mod config;
+mod init;
+mod linear;
+mod llama;
+mod param;
+mod rope;
+
+pub use block::{Attention, Block, Mlp, RmsNorm};
+pub use config::LlamaConfig;
+pub use init::{Sizes, init};
+pub use linear::{Linear, Lora};
+pub use llama::{Head, HeadKind, Llama};
+pub use param::Param;

@@ -1,0 +1,15 @@
+//! From batches to better weights.
+
+mod evaluator;
+mod loss;
+mod optimizer;
+mod schedule;
+mod session;
+mod trainer;
+
+pub use evaluator::{Evaluator, argmax, softmax};
+pub use loss::Loss;
+pub use optimizer::{AdamW, AdamWConfig, clip_factor, global_norm};
+pub use schedule::factor;
+pub use session::Session;
+pub use trainer::{Outcome, Pending, Trainer, forward};

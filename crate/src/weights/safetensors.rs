@@ -1,0 +1,238 @@
+//! The safetensors format: a header of names, types, shapes and places, then raw little-endian numbers.
+//!
+//! Read a tensor at a time from a [`Blob`], so that a model never stands in memory whole.
+
+use std::collections::BTreeMap;
+
+use half::{bf16, f16};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    error::{Error, Result},
+    platform::Blob,
+};
+
+/// As the reference implementation: longer headers are refused.
+const MAX_HEADER: u64 = 100_000_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DType {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl DType {
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "F32" => Some(Self::F32),
+            "F16" => Some(Self::F16),
+            "BF16" => Some(Self::Bf16),
+            _ => None,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+/// Where a tensor stands in its file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+    /// From the file's first byte.
+    offset: u64,
+    len: usize,
+}
+
+#[derive(Deserialize)]
+struct RawEntry {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+/// A file's header.
+#[derive(Debug, Clone)]
+pub struct Header {
+    /// Named in errors.
+    file: String,
+    pub entries: BTreeMap<String, Entry>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Header {
+    /// Reads and checks the header: every place must lie inside the file and fit its shape.
+    pub async fn read(file: &str, blob: &dyn Blob) -> Result<Self> {
+        let bad = |expected: &str, got: String| Error::weights(file, None, expected, got);
+        let size = blob.size();
+        if size < 8 {
+            return Err(bad("a safetensors file of at least 8 bytes", format!("{size} bytes")));
+        }
+        let prefix = blob.read(0, 8).await.map_err(|e| Error::io(file, e))?;
+        let length = u64::from_le_bytes(prefix.try_into().unwrap_or([0xff; 8]));
+        if length > MAX_HEADER || length > size - 8 {
+            let got = format!("a header of {length} bytes in a file of {size}: truncated, or not a safetensors file");
+            return Err(bad("a header inside the file", got));
+        }
+        let json = blob.read(8, length as usize).await.map_err(|e| Error::io(file, e))?;
+        let raw: BTreeMap<String, Value> =
+            serde_json::from_slice(&json).map_err(|e| bad("a header in JSON", format!("something else ({e})")))?;
+        let start = 8 + length;
+        let mut header = Self { file: file.into(), entries: BTreeMap::new(), metadata: BTreeMap::new() };
+        for (name, value) in raw {
+            if name == "__metadata__" {
+                header.metadata = serde_json::from_value(value).unwrap_or_default();
+                continue;
+            }
+            let at = |expected: String, got: String| Error::weights(file, Some(&name), expected, got);
+            let raw: RawEntry = serde_json::from_value(value)
+                .map_err(|e| at("dtype, shape and data_offsets in the header".into(), e.to_string()))?;
+            let dtype = DType::parse(&raw.dtype)
+                .ok_or_else(|| at("numbers stored as F32, F16 or BF16".into(), raw.dtype.clone()))?;
+            let (from, to) = raw.data_offsets;
+            let len = to
+                .checked_sub(from)
+                .filter(|_| start.checked_add(to).is_some_and(|end| end <= size))
+                .ok_or_else(|| {
+                    let got = format!("bytes {from}..{to}: the file is truncated or damaged");
+                    at(format!("data inside the file's {size} bytes"), got)
+                })?;
+            let wanted = raw.shape.iter().try_fold(dtype.bytes() as u64, |product, n| product.checked_mul(*n));
+            if wanted != Some(len) {
+                return Err(at(format!("data for {:?} in {}", raw.shape, raw.dtype), format!("{len} bytes")));
+            }
+            let len =
+                usize::try_from(len).map_err(|_| at("a size that this machine can address".into(), len.to_string()))?;
+            let shape = raw.shape.iter().map(|n| *n as usize).collect();
+            header.entries.insert(name, Entry { dtype, shape, offset: start + from, len });
+        }
+        Ok(header)
+    }
+
+    /// One tensor as f32, with its shape.
+    pub async fn tensor(&self, blob: &dyn Blob, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+        let entry = self
+            .entries
+            .get(name)
+            .ok_or_else(|| Error::weights(&self.file, Some(name), "this tensor in the file", "none of that name"))?;
+        let bytes = blob.read(entry.offset, entry.len).await.map_err(|e| Error::io(&self.file, e))?;
+        Ok((to_f32(&bytes, entry.dtype), entry.shape.clone()))
+    }
+}
+
+fn to_f32(bytes: &[u8], dtype: DType) -> Vec<f32> {
+    let pairs = || bytes.as_chunks::<2>().0.iter();
+    match dtype {
+        DType::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        DType::F16 => pairs().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        DType::Bf16 => pairs().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+    }
+}
+
+/// A tensor to write: name, shape, values.
+pub type Named = (String, Vec<usize>, Vec<f32>);
+
+/// A safetensors file of `tensors`, stored as `dtype`.
+pub fn write(tensors: &[Named], dtype: DType) -> Vec<u8> {
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), json!({"format": "pt"}));
+    let mut end = 0;
+    for (name, shape, values) in tensors {
+        let start = end;
+        end += values.len() * dtype.bytes();
+        header.insert(name.clone(), json!({"dtype": dtype.name(), "shape": shape, "data_offsets": [start, end]}));
+    }
+    let mut json = Value::Object(header).to_string().into_bytes();
+    // The numbers start at a multiple of eight, as readers that map the file expect.
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let mut out = Vec::with_capacity(8 + json.len() + end);
+    out.extend_from_slice(&(json.len() as u64).to_le_bytes());
+    out.extend_from_slice(&json);
+    for (_, _, values) in tensors {
+        for v in values {
+            match dtype {
+                DType::F32 => out.extend_from_slice(&v.to_le_bytes()),
+                DType::F16 => out.extend_from_slice(&f16::from_f32(*v).to_le_bytes()),
+                DType::Bf16 => out.extend_from_slice(&bf16::from_f32(*v).to_le_bytes()),
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Memory;
+
+    fn read(bytes: Vec<u8>) -> Result<Header> {
+        pollster::block_on(Header::read("model.safetensors", &Memory(bytes)))
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let tensors = vec![
+            ("b".to_string(), vec![2, 2], vec![1.0, -2.5, 0.0, 3.0]),
+            ("a".to_string(), vec![3], vec![0.5, 0.25, 65504.0]),
+        ];
+        for dtype in [DType::F32, DType::F16, DType::Bf16] {
+            let bytes = write(&tensors, dtype);
+            let header = read(bytes.clone()).expect("own file");
+            for (name, shape, values) in &tensors[..1] {
+                let got = pollster::block_on(header.tensor(&Memory(bytes.clone()), name));
+                assert_eq!(got.expect("tensor"), (values.clone(), shape.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let good = write(&[("w".into(), vec![2], vec![1.0, 2.0])], DType::F32);
+        let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+            ("empty", vec![], "0 bytes"),
+            ("truncated", good[..good.len() - 1].to_vec(), "truncated"),
+            (
+                "header of 2^60 bytes",
+                {
+                    let mut b = good.clone();
+                    b[..8].copy_from_slice(&(1u64 << 60).to_le_bytes());
+                    b
+                },
+                "1152921504606846976",
+            ),
+            (
+                "no JSON",
+                {
+                    let mut b = good.clone();
+                    b[8] = b'x';
+                    b
+                },
+                "JSON",
+            ),
+        ];
+        for (name, bytes, word) in cases {
+            let error = read(bytes).expect_err(name).to_string();
+            assert!(error.contains(word), "{name}: {error}");
+            assert!(error.contains("model.safetensors"), "{name}: {error}");
+        }
+        let huge = br#"{"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}"#;
+        let mut bytes = (huge.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(huge);
+        assert!(read(bytes).is_err(), "a shape that overflows");
+    }
+}

@@ -1,0 +1,51 @@
+//! www/protocol.d.ts says in TypeScript what crosses to the page. It is generated: `UPDATE=1 cargo xtask test --native`.
+
+use std::{fs, path::PathBuf};
+
+use paddock::{config::*, event::*};
+use ts_rs::{Config as TsConfig, TS};
+
+#[test]
+fn the_page_has_the_engines_types() {
+    let settings = TsConfig::default();
+    let mut text = String::from(
+        "// Generated from crate/src/event.rs and crate/src/config/raw.rs by tests/suite/protocol.rs. Do not edit.\n",
+    );
+    macro_rules! types {
+        ($($name:ty),+ $(,)?) => { $( text += &format!("\nexport {}\n", <$name>::decl(&settings)); )+ };
+    }
+    types!(
+        Command,
+        ExportFormat,
+        Envelope,
+        Event,
+        State,
+        Phase,
+        Environment,
+        DeviceInfo,
+        ModelSummary,
+        DataSummary,
+        Column,
+        Plan,
+        Step,
+        When,
+        Evaluation,
+        Metrics,
+        Sample,
+        Prediction,
+        FileInfo,
+        Summary,
+        Failure,
+        RawConfig,
+        ModelSection,
+        DataSection,
+        TrainingSection,
+        LoraSection,
+    );
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../www/protocol.d.ts");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &text).expect("writing www/protocol.d.ts");
+    }
+    let there = fs::read_to_string(&path).expect("www/protocol.d.ts");
+    assert!(there == text, "www/protocol.d.ts is not what the Rust types say; run this test with UPDATE=1");
+}
