@@ -1,191 +1,98 @@
-// Generated from crate/src/event.rs and crate/src/config/raw.rs by the engine's tests. Do not edit.
+// Generated from crate/src/event.rs and crate/src/config/raw.rs by tests/suite/protocol.rs. Do not edit.
 
-export type Command =
-  | { "type": "inspect" }
-  | { "type": "open_model"; name: string }
-  | { "type": "open_data" }
-  | { "type": "check"; config: RawConfig }
-  | { "type": "start"; config: RawConfig }
-  | { "type": "open_adapter"; config: RawConfig }
-  | { "type": "evaluate" }
-  | { "type": "pause" }
-  | { "type": "resume" }
-  | { "type": "stop" }
-  | { "type": "predict"; texts: Array<string> }
-  | { "type": "export"; format: ExportFormat };
+export type Command = { "type": "inspect" } | { "type": "open_model",
+name: string, } | { "type": "open_data" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate" } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>, } | { "type": "export", format: ExportFormat, };
 
 export type ExportFormat = "folder" | "zip";
 
-export type Envelope = { run: string } & Event;
+export type Envelope = { run: string, } & ({ "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "plan" } & Plan | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
+total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
 
-export type Event =
-  | ({ "type": "environment" } & Environment)
-  | ({ "type": "model_opened" } & ModelSummary)
-  | ({ "type": "data_opened" } & DataSummary)
-  | ({ "type": "plan" } & Plan)
-  | { "type": "state"; state: State }
-  | { "type": "progress"; phase: Phase; done: number; total: number }
-  | ({ "type": "step" } & Step)
-  | ({ "type": "evaluation" } & Evaluation)
-  | ({ "type": "prediction" } & Prediction)
-  | { "type": "exported"; format: ExportFormat; files: Array<FileInfo> }
-  | { "type": "warning"; message: string }
-  | ({ "type": "finished" } & Summary)
-  | ({ "type": "failed" } & Failure);
+export type Event = { "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "plan" } & Plan | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
+total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure;
 
 export type State = "idle" | "preparing" | "training" | "paused" | "evaluating" | "succeeded" | "failed";
 
 export type Phase = "loading_weights" | "tokenizing" | "warming_up" | "evaluating";
 
-export type Environment = {
-  version: string;
-  platform: string;
-  devices: Array<DeviceInfo>;
-  chosen: string;
-  reason: string;
-  storage_free: number | null;
-  notes: Array<string>;
-};
+export type Environment = { version: string,
+platform: string, devices: Array<DeviceInfo>,
+chosen: string,
+reason: string,
+storage_free: number | null,
+notes: Array<string>, };
 
 export type DeviceInfo = {
-  id: string;
-  name: string;
-  api: string;
-  software: boolean;
-  features: Array<string>;
-  limits: Record<string, number>;
-};
+id: string, name: string,
+api: string,
+software: boolean, features: Array<string>,
+limits: Record<string, number>, };
 
-export type ModelSummary = {
-  name: string;
-  architecture: string;
-  parameters: number;
-  hidden_size: number;
-  layers: number;
-  vocab_size: number;
-  max_position_embeddings: number;
-  dtype: string;
-  file_bytes: number;
-};
+export type ModelSummary = { name: string, architecture: string, parameters: number, hidden_size: number, layers: number, vocab_size: number, max_position_embeddings: number,
+dtype: string, file_bytes: number, };
 
-export type DataSummary = {
-  name: string;
-  format: string;
-  encoding: string;
-  columns: Array<Column>;
-  rows: number;
-  preview: Array<Array<string>>;
-  text_column: string | null;
-  label_column: string | null;
-  warnings: Array<string>;
-};
+export type DataSummary = { name: string,
+format: string, encoding: string, columns: Array<Column>, rows: number,
+preview: Array<Array<string>>,
+text_column: string | null, label_column: string | null, warnings: Array<string>, };
 
-export type Column = { name: string; values: Array<[string, number]> };
+export type Column = { name: string,
+values: Array<[string, number]>, };
 
-export type Plan = {
-  device: string;
-  labels: Array<string>;
-  train_rows: number;
-  validation_rows: number;
-  skipped_rows: number;
-  total_steps: number;
-  trainable_parameters: number;
-  total_parameters: number;
-  weight_bytes: number;
-  training_bytes: number;
-  activation_bytes: number;
-  config_yaml: string;
-  warnings: Array<string>;
-};
+export type Plan = { device: string, labels: Array<string>, train_rows: number, validation_rows: number,
+skipped_rows: number, total_steps: number, trainable_parameters: number, total_parameters: number,
+weight_bytes: number, training_bytes: number, activation_bytes: number,
+config_yaml: string, warnings: Array<string>, };
 
-export type Step = {
-  step: number;
-  total_steps: number;
-  epoch: number;
-  loss: number;
-  accuracy: number;
-  grad_norm: number;
-  learning_rate: number;
-  tokens_per_second: number;
-  seconds: number;
-};
+export type Step = { step: number, total_steps: number,
+epoch: number, loss: number,
+accuracy: number, grad_norm: number, learning_rate: number, tokens_per_second: number, seconds: number, };
 
 export type When = "before" | "during" | "after";
 
-export type Evaluation = {
-  when: When;
-  step: number;
-  rows: number;
-  metrics: Metrics;
-  confusion: number[][];
-  labels: Array<string>;
-  samples: Array<Sample>;
-};
+export type Evaluation = { when: When, step: number, rows: number, metrics: Metrics,
+confusion: number[][], labels: Array<string>,
+samples: Array<Sample>, };
 
-export type Metrics = {
-  loss: number;
-  accuracy?: number;
-  macro_f1?: number;
-  majority?: number;
-  perplexity?: number;
-  mse?: number;
-};
+export type Metrics = { loss: number, accuracy?: number | null, macro_f1?: number | null,
+majority?: number | null, perplexity?: number | null, mse?: number | null, };
 
-export type Sample = { text: string; expected: string; predicted: string; confidence: number };
+export type Sample = { text: string, expected: string, predicted: string, confidence: number, };
 
-export type Prediction = { index: number; label: string; scores: Array<[string, number]> };
+export type Prediction = {
+index: number, label: string,
+scores: Array<[string, number]>, };
 
-export type FileInfo = { name: string; bytes: number };
+export type FileInfo = { name: string, bytes: number, };
 
 export type Summary = {
-  completed: boolean;
-  steps: number;
-  seconds: number;
-  before: Metrics | null;
-  after: Metrics | null;
-  rows: number;
-};
+completed: boolean, steps: number, seconds: number, before: Metrics | null, after: Metrics | null, rows: number, };
 
-export type Failure = { message: string; advice: string };
+export type Failure = {
+message: string,
+advice: string, };
 
 export type RawConfig = {
-  task?: string;
-  device?: string;
-  model?: ModelSection;
-  data?: DataSection;
-  training?: TrainingSection;
-  lora?: LoraSection;
-};
+task?: string,
+device?: string,
+kernels?: string, model: ModelSection, data: DataSection, training: TrainingSection, lora: LoraSection, };
 
-export type ModelSection = { type?: string; name_or_path?: string; num_labels?: number; max_seq_length?: number };
+export type ModelSection = {
+type?: string,
+name_or_path?: string,
+num_labels?: number,
+max_seq_length?: number, };
 
-export type DataSection = {
-  train_file?: string;
-  validation_file?: string;
-  validation_split?: number;
-  text_column?: string;
-  label_column?: string;
-  max_train_samples?: number;
-  max_eval_samples?: number;
-};
+export type DataSection = { train_file?: string,
+validation_file?: string, validation_split?: number, text_column?: string, label_column?: string,
+max_train_samples?: number, max_eval_samples?: number, };
 
 export type TrainingSection = {
-  method?: string;
-  batch_size?: number;
-  gradient_accumulation_steps?: number;
-  learning_rate?: number;
-  num_epochs?: number;
-  max_steps?: number;
-  weight_decay?: number;
-  adam_beta1?: number;
-  adam_beta2?: number;
-  adam_epsilon?: number;
-  lr_scheduler_type?: string;
-  warmup_ratio?: number;
-  warmup_steps?: number;
-  max_grad_norm?: number;
-  logging_steps?: number;
-  seed?: number;
-};
+method?: string,
+batch_size?: number, gradient_accumulation_steps?: number, learning_rate?: number, num_epochs?: number,
+max_steps: number, weight_decay?: number, adam_beta1?: number, adam_beta2?: number, adam_epsilon?: number,
+lr_scheduler_type?: string, warmup_ratio?: number, warmup_steps: number,
+max_grad_norm?: number, logging_steps: number, seed: number, };
 
-export type LoraSection = { r?: number; lora_alpha?: number; lora_dropout?: number; target_modules?: Array<string> };
+export type LoraSection = { r?: number, lora_alpha?: number, lora_dropout?: number,
+target_modules?: Array<string>, };

@@ -248,11 +248,12 @@ fn schedules_as_transformers() {
     let total = all["max_steps"].as_u64().expect("max_steps");
     let peak = all["learning_rate"].as_f64().expect("learning_rate");
     let cases = all["cases"].as_array().expect("cases");
-    assert_eq!(cases.len(), 6);
+    assert_eq!(cases.len(), 7);
     for case in cases {
         let (schedule, warmup) = match (case["lr_scheduler_type"].as_str(), case["warmup_steps"].as_u64()) {
-            // Here a constant rate warms up too, where warm-up is asked for.
+            // Warm-up that is asked for is done here with a constant rate too.
             (Some("constant"), _) => (Schedule::Constant, 0),
+            (Some("constant_with_warmup"), Some(warmup)) => (Schedule::Constant, warmup),
             (Some("linear"), Some(warmup)) => (Schedule::Linear, warmup),
             (Some("cosine"), Some(warmup)) => (Schedule::Cosine, warmup),
             other => panic!("{other:?}"),
