@@ -60,7 +60,14 @@ impl Opening {
         let raw = match files.remove("run.yaml") {
             Some(file) => {
                 let text = String::from_utf8_lossy(&whole(&file).await?).into_owned();
-                RawConfig::from_yaml(&text, "run.yaml")?.merge(over)
+                let mut trained = RawConfig::from_yaml(&text, "run.yaml")?;
+                // Device, files and row limits were the training's own.
+                trained.device = None;
+                trained.data.train_file = None;
+                trained.data.validation_file = None;
+                trained.data.max_train_samples = None;
+                trained.data.max_eval_samples = None;
+                trained.merge(over)
             }
             None => over,
         };

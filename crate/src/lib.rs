@@ -3,6 +3,11 @@
 //! A shell sends [`event::Command`]s to an [`engine::Engine`] and maps the [`event::Event`]s that come back; it never
 //! reaches further inside.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)
+)]
+
 pub mod adapter;
 pub mod apply;
 pub mod batch;

@@ -1,5 +1,7 @@
 //! Against transformers and PEFT: logits, losses, every gradient, ten steps of AdamW. See tests/golden/README.md.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::{path::PathBuf, rc::Rc};
 
 use burn::tensor::{Device, Tensor};

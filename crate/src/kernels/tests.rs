@@ -1,6 +1,8 @@
 //! Every operation against its plain-Burn oracle and against finite differences, on the CPU and, where the machine has
 //! an adapter and `PADDOCK_TEST_GPU` is set, on the GPU.
 
+#![allow(clippy::disallowed_methods)]
+
 use burn::tensor::{Device, Distribution, Tensor, TensorData, activation::softmax};
 
 use super::*;
@@ -32,7 +34,7 @@ fn assert_close<const D: usize>(name: &str, got: Tensor<D>, expected: Tensor<D>,
         .into_iter()
         .zip(values(expected))
         .enumerate()
-        .filter(|(_, (a, b))| !((a - b).abs() <= tolerance * scale))
+        .filter(|(_, (a, b))| (a - b).abs() > tolerance * scale || a.is_nan() != b.is_nan())
         .map(|(i, (a, b))| format!("[{i}] {a} != {b}"))
         .collect();
     assert!(wrong.is_empty(), "{name}: {} differ: {}", wrong.len(), wrong[..wrong.len().min(8)].join(", "));
@@ -116,7 +118,7 @@ fn finite_differences(name: &str, x: Tensor<3>, f: impl Fn(Tensor<3>) -> Tensor<
         };
         let numeric = (shifted(step) - shifted(-step)) / (2.0 * f64::from(step));
         let difference = (numeric - f64::from(analytic[i])).abs();
-        if !(difference <= 2e-3 * numeric.abs().max(1.0)) {
+        if difference > 2e-3 * numeric.abs().max(1.0) || difference.is_nan() {
             table.push_str(&format!("\n[{i}] numeric {numeric} analytic {}", analytic[i]));
         }
     }

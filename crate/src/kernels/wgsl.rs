@@ -37,7 +37,7 @@ impl ProductKernel {
     pub fn choose(m: usize, n: usize, k: usize, ta: bool, tb: bool) -> Self {
         let along_a = if ta { m } else { k };
         let along_b = if tb { k } else { n };
-        let vec4 = k % 4 == 0 && along_a % 4 == 0 && along_b % 4 == 0;
+        let vec4 = [k, along_a, along_b].iter().all(|n| n.is_multiple_of(4));
         // A tile wider than the result would only compute what is thrown away.
         let fit = |size: usize| if vec4 && size > 4 { 8 } else { 4 };
         Self { ta, tb, tile: (fit(m), fit(n)), vec4 }

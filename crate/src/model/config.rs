@@ -107,19 +107,19 @@ impl LlamaConfig {
         }
         let heads = keys.num_attention_heads;
         let kv_heads = keys.num_key_value_heads.unwrap_or(heads);
-        if kv_heads == 0 || heads % kv_heads != 0 {
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
             let expected = format!("a divisor of num_attention_heads ({heads})");
             return Err(bad("num_key_value_heads", &expected, kv_heads.to_string()));
         }
         let head_dim = match keys.head_dim {
             Some(dim) => dim,
-            None if keys.hidden_size % heads == 0 => keys.hidden_size / heads,
+            None if keys.hidden_size.is_multiple_of(heads) => keys.hidden_size / heads,
             None => {
                 let expected = format!("a multiple of num_attention_heads ({heads})");
                 return Err(bad("hidden_size", &expected, keys.hidden_size.to_string()));
             }
         };
-        if head_dim == 0 || head_dim % 2 != 0 || head_dim > MAX_DIMENSION {
+        if head_dim == 0 || !head_dim.is_multiple_of(2) || head_dim > MAX_DIMENSION {
             return Err(bad("head_dim", "an even number", head_dim.to_string()));
         }
         let eps = keys.rms_norm_eps.unwrap_or(1e-6);

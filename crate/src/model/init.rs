@@ -29,7 +29,7 @@ pub struct Sizes {
 ///
 /// # Errors
 /// Sizes that do not fit each other, by the key's name.
-pub fn init(sizes: &Sizes, special: [Option<u32>; 3], seed: u64) -> Result<Vec<(String, Vec<u8>)>> {
+pub fn init(sizes: &Sizes, special: [Option<u32>; 3], dtype: DType, seed: u64) -> Result<Vec<(String, Vec<u8>)>> {
     let [bos, eos, pad] = special;
     let config: Value = json!({
         "architectures": ["LlamaForCausalLM"],
@@ -51,7 +51,7 @@ pub fn init(sizes: &Sizes, special: [Option<u32>; 3], seed: u64) -> Result<Vec<(
         "bos_token_id": bos,
         "eos_token_id": eos,
         "pad_token_id": pad,
-        "torch_dtype": "float32",
+        "torch_dtype": dtype.torch_name(),
     });
     let json = json_bytes(&config);
     let parsed = LlamaConfig::from_json(&json)?;
@@ -64,5 +64,5 @@ pub fn init(sizes: &Sizes, special: [Option<u32>; 3], seed: u64) -> Result<Vec<(
             (name, shape, values)
         })
         .collect();
-    Ok(vec![("config.json".into(), json), ("model.safetensors".into(), write(&tensors, DType::F32))])
+    Ok(vec![("config.json".into(), json), ("model.safetensors".into(), write(&tensors, dtype))])
 }

@@ -39,7 +39,7 @@ impl Targets {
 
 /// Each position's label is the token after it; a row's last position has none.
 fn shifted(labels: &[i32], seq: usize) -> Vec<i32> {
-    let next = |i: usize| if (i + 1) % seq == 0 { IGNORE_INDEX } else { labels[i + 1] };
+    let next = |i: usize| if (i + 1).is_multiple_of(seq) { IGNORE_INDEX } else { labels[i + 1] };
     (0..labels.len()).map(next).collect()
 }
 

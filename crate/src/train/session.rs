@@ -284,8 +284,9 @@ impl Session {
         self.step += 1;
         self.since.tokens += std::mem::take(&mut self.tokens);
         let counted = std::mem::take(&mut self.counted);
-        let logged = self.step == 1 || self.step % training.logging_steps == 0 || self.step == self.total_steps;
-        if logged || self.step % STEPS_AHEAD == 0 {
+        let logged =
+            self.step == 1 || self.step.is_multiple_of(training.logging_steps) || self.step == self.total_steps;
+        if logged || self.step.is_multiple_of(STEPS_AHEAD) {
             let outcome = pending.read().await?;
             self.check_finite(outcome)?;
             if logged {

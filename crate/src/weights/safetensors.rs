@@ -24,6 +24,8 @@ pub enum DType {
 }
 
 impl DType {
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
+
     fn parse(name: &str) -> Option<Self> {
         match name {
             "F32" => Some(Self::F32),
@@ -38,6 +40,15 @@ impl DType {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
+        }
+    }
+
+    /// As `torch_dtype` in config.json spells it.
+    pub fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
         }
     }
 

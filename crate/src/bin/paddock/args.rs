@@ -197,6 +197,9 @@ pub struct InitArgs {
     pub num_key_value_heads: usize,
     #[arg(long = "max_position_embeddings", value_name = "N", default_value_t = 512)]
     pub max_position_embeddings: usize,
+    /// How the weights are stored: `float32`, `float16` or `bfloat16`
+    #[arg(long = "torch_dtype", value_name = "NAME", default_value = "float32")]
+    pub torch_dtype: String,
     #[arg(long = "seed", value_name = "N", default_value_t = 42)]
     pub seed: u64,
     /// Where the folder goes

@@ -4,6 +4,7 @@ use paddock::{
     config::RawConfig,
     model::{self, Sizes},
     tokenizer::{BOS, EOS, PAD, train_bpe},
+    weights::safetensors::DType,
 };
 use serde_json::json;
 
@@ -42,7 +43,10 @@ pub fn run(args: &InitArgs, output: &mut Output) -> Result<()> {
         num_key_value_heads: args.num_key_value_heads,
         max_position_embeddings: args.max_position_embeddings,
     };
-    let mut files = model::init(&sizes, [BOS, EOS, PAD].map(|token| Some(token.1)), args.seed)?;
+    let dtype = DType::ALL.into_iter().find(|dtype| dtype.torch_name() == args.torch_dtype).ok_or_else(|| {
+        failure(format!("--torch_dtype {}: no such type", args.torch_dtype), "Give float32, float16 or bfloat16.")
+    })?;
+    let mut files = model::init(&sizes, [BOS, EOS, PAD].map(|token| Some(token.1)), dtype, args.seed)?;
     files.push(("tokenizer.json".to_owned(), tokenizer));
     folder.write(&files)?;
     let place = args.output_dir.display();

@@ -15,7 +15,7 @@ pub const STARTER: &str = "starter";
 /// The folder's name and its files. A folder called `starter` is reached as `./starter`.
 pub fn open(path: &Path) -> Result<(String, Vec<NamedFile>)> {
     if path == Path::new(STARTER) {
-        return Ok((STARTER.to_owned(), starter::files()?));
+        return Ok((STARTER.to_owned(), starter::files()));
     }
     if !path.exists() {
         return Err(failure(
