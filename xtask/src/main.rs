@@ -1,5 +1,6 @@
 //! `cargo xtask <command>`: everything around the crates, from the first tool to the last test.
 
+mod bench;
 mod check;
 mod lint;
 mod setup;
@@ -21,6 +22,7 @@ cargo xtask test [half]        all tests; the last line counts them
     --native                   only the crates and scripts
     --browser                  only the page, in Chromium
 cargo xtask check              formatting, clippy, source rules, then all tests
+cargo xtask bench [browser N]  training speed in Chromium over N steps, into bench/results
 cargo xtask data [name…]       sample data into .paddock/data: spam, sotu, snippets (default: spam sotu)";
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn run(arguments: &[String]) -> Result<bool> {
             no_more(rest)?;
             check::run(&mut shop)
         }
+        "bench" => bench::run(&mut shop, rest),
         "data" => {
             setup::get(&mut shop, &[Need::Npm])?;
             setup::data(&shop, rest)?;
