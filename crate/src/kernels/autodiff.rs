@@ -89,6 +89,41 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         }
     }
 
+    fn rms_scale(x: FloatTensor<Self>, m: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct RmsNorm;
+
+        impl<B: KernelOps> Backward<B, 2> for RmsNorm {
+            type State = (FloatTensor<B>, FloatTensor<B>, f32);
+
+            fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+                let [x_node, w_node] = ops.parents;
+                let (x, w, eps) = ops.state;
+                let grad = grads.consume::<B>(&ops.node);
+                if let Some(node) = w_node {
+                    let rows = B::rms_scale(x.clone(), grad.clone(), eps);
+                    grads.register::<B>(node.id, B::float_sum_dim(rows, 0));
+                }
+                if let Some(node) = x_node {
+                    grads.register::<B>(node.id, B::rms_norm_grad(x, w, grad, eps));
+                }
+            }
+        }
+
+        let (inner, weight) = (x.primitive().clone(), m.primitive().clone());
+        match RmsNorm.prepare::<C>([x.node(), m.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let out = B::rms_scale(inner.clone(), weight.clone(), eps);
+                prep.finish((inner, weight, eps), out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::rms_scale(inner, weight, eps)),
+        }
+    }
+
+    fn rms_norm_grad(x: FloatTensor<Self>, w: FloatTensor<Self>, g: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        super::stock::rms_norm_grad::<Self>(x, w, g, eps)
+    }
+
     fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct CausalSoftmax;

@@ -33,6 +33,8 @@ pub fn use_stock(stock: bool) {
 enum Source {
     Product(ProductKernel),
     Rotate { inverse: bool },
+    RmsScale,
+    RmsNormGrad,
     CausalSoftmax,
     CausalSoftmaxGrad,
 }
@@ -42,6 +44,8 @@ impl KernelSource for Source {
         SourceTemplate::new(match self {
             Self::Product(kernel) => kernel.source(),
             Self::Rotate { inverse } => wgsl::rotate(*inverse),
+            Self::RmsScale => wgsl::RMS_SCALE.into(),
+            Self::RmsNormGrad => wgsl::RMS_NORM_GRAD.into(),
             Self::CausalSoftmax => wgsl::CAUSAL_SOFTMAX.into(),
             Self::CausalSoftmaxGrad => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
         })
@@ -130,6 +134,27 @@ impl KernelOps for CubeBackend {
             1,
             sizes,
         )
+    }
+
+    fn rms_scale(x: FloatTensor<Self>, m: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        let shape = x.shape();
+        if !applies(&x) || shape.num_elements() == 0 {
+            return stock::rms_scale::<Self>(x, m, eps);
+        }
+        let sizes = [shape[0] as u32, shape[1] as u32, m.shape()[0] as u32, eps.to_bits()];
+        let rows = shape[0];
+        launch(Source::RmsScale, &[into_contiguous(x), into_contiguous(m)], shape, rows, 1, sizes)
+    }
+
+    fn rms_norm_grad(x: FloatTensor<Self>, w: FloatTensor<Self>, g: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        let shape = x.shape();
+        if !applies(&x) || shape.num_elements() == 0 {
+            return stock::rms_norm_grad::<Self>(x, w, g, eps);
+        }
+        let sizes = [shape[0] as u32, shape[1] as u32, 0, eps.to_bits()];
+        let rows = shape[0];
+        let inputs = [into_contiguous(x), into_contiguous(w), into_contiguous(g)];
+        launch(Source::RmsNormGrad, &inputs, shape, rows, 1, sizes)
     }
 
     fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32) -> FloatTensor<Self> {

@@ -19,6 +19,11 @@ fn wrap(values: Vec<f32>, shape: Vec<usize>) -> FloatTensor<Flex> {
     FloatTensor::<Flex>::from_data(TensorData::new(values, shape))
 }
 
+fn inverse_rms(row: &[f32], eps: f32) -> f32 {
+    let squares: f32 = row.iter().map(|v| v * v).sum();
+    1.0 / (squares / row.len() as f32 + eps).sqrt()
+}
+
 impl KernelOps for Flex {
     fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool) -> FloatTensor<Self> {
         stock::product::<Self>(lhs, rhs, ta, tb)
@@ -49,6 +54,37 @@ impl KernelOps for Flex {
                     b[i] = v * cos[i] + u * s;
                 }
             }
+        }
+        wrap(x, shape)
+    }
+
+    fn rms_scale(x: FloatTensor<Self>, m: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        if x.dtype() != DType::F32 {
+            return stock::rms_scale::<Self>(x, m, eps);
+        }
+        let (mut x, shape) = f32s(x);
+        let (m, _) = f32s(m);
+        let dim = shape[1];
+        for (row, m) in x.chunks_mut(dim).zip(m.chunks(dim).cycle()) {
+            let r = inverse_rms(row, eps);
+            row.iter_mut().zip(m).for_each(|(x, m)| *x *= r * m);
+        }
+        wrap(x, shape)
+    }
+
+    fn rms_norm_grad(x: FloatTensor<Self>, w: FloatTensor<Self>, g: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        if x.dtype() != DType::F32 {
+            return stock::rms_norm_grad::<Self>(x, w, g, eps);
+        }
+        let (mut x, shape) = f32s(x);
+        let (w, _) = f32s(w);
+        let (g, _) = f32s(g);
+        let dim = shape[1];
+        for (row, g) in x.chunks_mut(dim).zip(g.chunks(dim)) {
+            let r = inverse_rms(row, eps);
+            let dot: f32 = row.iter().zip(g).zip(&w).map(|((x, g), w)| x * g * w).sum();
+            let back = r * r * r * dot / dim as f32;
+            row.iter_mut().zip(g).zip(&w).for_each(|((x, g), w)| *x = r * g * w - back * *x);
         }
         wrap(x, shape)
     }

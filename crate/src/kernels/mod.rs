@@ -54,6 +54,16 @@ pub trait KernelOps: Backend {
     fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, inverse: bool)
     -> FloatTensor<Self>;
 
+    /// `m ∘ x / sqrt(mean(x²) + eps)`, the mean over the columns of `x` `[rows, dim]`; `m` is `[rows, dim]` or `[1, dim]`.
+    /// With a weight as `m` it is RMSNorm (arXiv:1910.07467); summed over the rows with a gradient as `m`, the weight's.
+    #[fusion(dtype = x, shape = x.clone())]
+    fn rms_scale(x: FloatTensor<Self>, m: FloatTensor<Self>, eps: f32) -> FloatTensor<Self>;
+
+    /// Gradient of RMSNorm to its input, from the gradient `g` of its output:
+    /// with `r = 1 / sqrt(mean(x²) + eps)` and `h = g ∘ w` it is `r·h − r³·x·mean(h ∘ x)`.
+    #[fusion(dtype = x, shape = x.clone())]
+    fn rms_norm_grad(x: FloatTensor<Self>, w: FloatTensor<Self>, g: FloatTensor<Self>, eps: f32) -> FloatTensor<Self>;
+
     /// `softmax(scale · scores)` over the last dimension of `[batch, rows, keys]`, where row `r` stands for query
     /// `r mod queries` and sees the keys up to `keys - queries + (r mod queries)`.
     #[fusion(dtype = scores, shape = scores.clone())]
@@ -85,6 +95,11 @@ pub fn rotate(x: Tensor<4>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<4> {
     let y: Tensor<3> =
         Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch(), false));
     y.reshape([batch, heads, seq, dim])
+}
+
+/// RMSNorm of `[rows, dim]` with a weight `[1, dim]`.
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f64) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::rms_scale(x.into_dispatch(), weight.into_dispatch(), eps as f32))
 }
 
 /// Softmax of scaled attention scores `[batch, rows, keys]` under the causal mask; see [`KernelOps::causal_softmax`].

@@ -35,6 +35,24 @@ pub fn rotate<B: Backend>(
     B::float_cat(vec![first, second], 2)
 }
 
+fn inverse_rms<B: Backend>(x: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
+    let mean = B::float_mean_dim(B::float_mul(x.clone(), x), 1);
+    B::float_recip(B::float_sqrt(B::float_add_scalar(mean, Scalar::from(eps))))
+}
+
+pub fn rms_scale<B: Backend>(x: FloatTensor<B>, m: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
+    let r = inverse_rms::<B>(x.clone(), eps);
+    B::float_mul(B::float_mul(x, r), m)
+}
+
+pub fn rms_norm_grad<B: Backend>(x: FloatTensor<B>, w: FloatTensor<B>, g: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
+    let r = inverse_rms::<B>(x.clone(), eps);
+    let h = B::float_mul(g, w);
+    let mean = B::float_mean_dim(B::float_mul(h.clone(), x.clone()), 1);
+    let cubed = B::float_mul(B::float_mul(r.clone(), r.clone()), r.clone());
+    B::float_sub(B::float_mul(h, r), B::float_mul(x, B::float_mul(cubed, mean)))
+}
+
 pub fn causal_softmax<B: Backend>(
     scores: FloatTensor<B>,
     queries: usize,

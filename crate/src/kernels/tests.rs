@@ -172,3 +172,29 @@ fn a_large_score_does_not_overflow() {
     let scores = Tensor::<3>::random([1, 4, 4], Distribution::Uniform(-1.0, 1.0), &device).mul_scalar(1e30);
     assert!(values(causal_softmax(scores, 4, 1.0)).iter().all(|v| v.is_finite()));
 }
+
+#[test]
+fn rms_norm_matches_burn_forward_and_backward() {
+    for (name, device) in devices() {
+        let (rows, dim, eps) = (5, 6, 1e-3);
+        let x = random::<2>([rows, dim], 11, &device).autodiff().require_grad();
+        let w = random::<2>([1, dim], 12, &device).autodiff().require_grad();
+        let g = random::<2>([rows, dim], 13, &device);
+        let ours = rms_norm(x.clone(), w.clone(), eps);
+        let mean = (x.clone() * x.clone()).mean_dim(1);
+        let stock = x.clone() * mean.add_scalar(eps).sqrt().recip() * w.clone();
+        assert_close(name, ours.clone().inner(), stock.clone().inner(), 1e-6);
+        let mut ours = (ours * g.clone()).sum().backward();
+        let mut stock = (stock * g).sum().backward();
+        for tensor in [&x, &w] {
+            let (ours, stock) = (tensor.grad_remove(&mut ours), tensor.grad_remove(&mut stock));
+            assert_close(name, ours.expect("gradient"), stock.expect("gradient"), 1e-5);
+        }
+        let w = w.inner();
+        let f = |x: Tensor<3>| {
+            let y: Tensor<2> = x.reshape([rows, dim]);
+            rms_norm(y, w.clone(), eps).reshape([1, rows, dim])
+        };
+        finite_differences(name, random([1, rows, dim], 14, &device), f, &device);
+    }
+}

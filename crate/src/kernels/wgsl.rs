@@ -206,6 +206,42 @@ pub fn rotate(inverse: bool) -> String {
     )
 }
 
+/// `size` = rows, columns, rows of M (as many, or one for all), and epsilon's bits.
+pub const RMS_SCALE: &str = "
+@group(0) @binding(0) var<storage, read_write> X: array<f32>;
+@group(0) @binding(1) var<storage, read_write> M: array<f32>;
+@group(0) @binding(2) var<storage, read_write> Y: array<f32>;
+@group(0) @binding(3) var<storage, read> size: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+  let row = (wg.y * wgs.x + wg.x) * 64u + local;
+  if (row >= size[0]) { return; }
+  let dim = size[1]; let at = row * dim; let m = select(at, 0u, size[2] == 1u);
+  var squares = 0f;
+  for (var i = 0u; i < dim; i++) { let x = X[at + i]; squares = fma(x, x, squares); }
+  let r = inverseSqrt(squares / f32(dim) + bitcast<f32>(size[3]));
+  for (var i = 0u; i < dim; i++) { Y[at + i] = X[at + i] * r * M[m + i]; }
+}
+";
+
+/// `size` = rows, columns, unused, and epsilon's bits.
+pub const RMS_NORM_GRAD: &str = "
+@group(0) @binding(0) var<storage, read_write> X: array<f32>;
+@group(0) @binding(1) var<storage, read_write> W: array<f32>;
+@group(0) @binding(2) var<storage, read_write> G: array<f32>;
+@group(0) @binding(3) var<storage, read_write> Y: array<f32>;
+@group(0) @binding(4) var<storage, read> size: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+  let row = (wg.y * wgs.x + wg.x) * 64u + local;
+  if (row >= size[0]) { return; }
+  let dim = size[1]; let at = row * dim;
+  var squares = 0f; var dot = 0f;
+  for (var i = 0u; i < dim; i++) { let x = X[at + i]; squares = fma(x, x, squares); dot = fma(x, G[at + i] * W[i], dot); }
+  let r = inverseSqrt(squares / f32(dim) + bitcast<f32>(size[3]));
+  let back = r * r * r * dot / f32(dim);
+  for (var i = 0u; i < dim; i++) { Y[at + i] = r * G[at + i] * W[i] - back * X[at + i]; }
+}
+";
+
 /// `size` = rows in all, keys, queries, and the scale's bits.
 pub const CAUSAL_SOFTMAX: &str = "
 @group(0) @binding(0) var<storage, read_write> X: array<f32>;

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, activation::silu};
 
 use super::{Linear, LlamaConfig, Param, rope::Rotation};
-use crate::kernels::{Layout, causal_softmax, product, rotate};
+use crate::kernels::{Layout, causal_softmax, product, rms_norm, rotate};
 
 /// `x ↦ w · x / sqrt(mean(x²) + eps)` (RMSNorm, arXiv:1910.07467).
 #[derive(Debug, Clone)]
@@ -17,8 +17,7 @@ impl RmsNorm {
     /// # Shapes
     /// `x` `[rows, hidden]` → `[rows, hidden]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let mean = (x.clone() * x.clone()).mean_dim(1);
-        x * mean.add_scalar(self.eps).sqrt().recip() * self.weight.tensor()
+        rms_norm(x, self.weight.tensor(), self.eps)
     }
 }
 
