@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::{
     apply::{Applied, Opening, Predicting},
-    config::{Config, Kernels, RawConfig, Task},
+    config::{Config, Kernels, RawConfig},
     data::{MOST_BYTES, Table},
     device,
     error::{Error, Result},
@@ -203,11 +203,13 @@ impl Engine {
 
     fn evaluate(&mut self) -> Result<Vec<Event>> {
         let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
-        let rows = prepare::known_rows(&applied.config, &self.tables, &applied.labels)?;
+        let (rows, warnings) = prepare::known_rows(&applied.config, &self.tables, &applied.labels)?;
         let texts = rows.iter().take(10).map(|e| e.text.clone()).collect();
         let tokenizing = Tokenizing::new(&applied.config, applied.folder.clone(), rows);
         self.job = Job::Tokenize(Box::new(tokenizing), texts);
-        Ok(vec![Event::State { state: State::Evaluating }])
+        let mut events: Vec<Event> = warnings.into_iter().map(|message| Event::Warning { message }).collect();
+        events.push(Event::State { state: State::Evaluating });
+        Ok(events)
     }
 
     async fn export(&mut self, format: ExportFormat) -> Result<Vec<Event>> {
@@ -303,11 +305,6 @@ impl Engine {
                 "Wait until it has ended, or stop the run.",
             )),
         }
-    }
-
-    /// The task of the model that is ready, if one is.
-    pub fn task(&self) -> Option<Task> {
-        self.applied.as_ref().map(|applied| applied.config.task)
     }
 }
 

@@ -53,15 +53,17 @@ pub fn rows(config: &Config, tables: &[Table]) -> Result<Rows> {
     })
 }
 
-/// Rows of one table for a model whose labels are known.
-pub fn known_rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<Vec<Example>> {
+/// Rows of one table for a model whose labels are known, and what is to be said of the rows left out.
+pub fn known_rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<(Vec<Example>, Vec<String>)> {
     let Some(table) = tables.first() else {
         return Err(Error::session("No data is open.", "Choose a file of examples first."));
     };
     let mapping = Mapping::resolve(table, &config.data, config.task)?;
     let source = LabelSource::for_validation(config.task, config.model.num_labels, labels);
     let found = data::examples(table, &mapping, source)?;
-    Ok(data::sample(found.rows, config.data.max_eval_samples, config.training.seed))
+    let mut warnings = table.summary().warnings;
+    warnings.extend(found.warnings);
+    Ok((data::sample(found.rows, config.data.max_eval_samples, config.training.seed), warnings))
 }
 
 /// Rows tokenized a call: a fraction of a second in a tab.
