@@ -13,8 +13,18 @@ use serde_wasm_bindgen::Serializer;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
+#[allow(unsafe_code)]
+unsafe extern "C" {
+    fn __wasm_call_ctors();
+}
+
+/// Runs the static constructors (CubeCL registers its instructions by them) once. A module that does not name them
+/// gets them from the linker before every call of every export: that took two thirds of a training step.
+#[allow(unsafe_code)]
 #[wasm_bindgen(start)]
 pub fn start() {
+    // SAFETY: the linker makes this function; nothing has run before that could have run it.
+    unsafe { __wasm_call_ctors() };
     console_error_panic_hook::set_once();
 }
 
