@@ -5,7 +5,10 @@ use std::{cell::RefCell, io};
 
 use js_sys::{Array, Function, Object, Reflect, Uint8Array};
 use paddock::{
+    config::DeviceChoice,
+    device,
     event::{Command, Envelope, Event, Failure},
+    kernels::{Layout, measure::product_rate as product_rate_on},
     platform::{Blob, LocalFuture, NamedFile},
 };
 use serde::Serialize;
@@ -26,6 +29,22 @@ pub fn start() {
     // SAFETY: the linker makes this function; nothing has run before that could have run it.
     unsafe { __wasm_call_ctors() };
     console_error_panic_hook::set_once();
+}
+
+/// Floating-point operations a second of a matrix product on the GPU or CPU; `layout` is `nn`, `nt` or `tn`.
+#[wasm_bindgen]
+pub async fn product_rate(gpu: bool, m: usize, n: usize, k: usize, layout: String, stock: bool) -> Result<f64, JsValue> {
+    let layout = match layout.as_str() {
+        "nt" => Layout::Nt,
+        "tn" => Layout::Tn,
+        _ => Layout::Nn,
+    };
+    let choice = if gpu { DeviceChoice::Gpu } else { DeviceChoice::Cpu };
+    let rate = async {
+        let (opened, _) = device::open(choice).await?;
+        product_rate_on(&opened.device, [m, n, k], layout, stock).await
+    };
+    rate.await.map_err(|error| JsValue::from(error.to_string()))
 }
 
 /// The engine as a worker sees it. Every event goes to `emit(envelope, files)`; `files` is an array of

@@ -7,6 +7,7 @@
 mod autodiff;
 mod cube;
 mod flex;
+pub mod measure;
 mod stock;
 mod wgsl;
 
