@@ -1,6 +1,7 @@
 //! Weights in and out: files of the field, one tensor at a time.
 
 pub mod folder;
+pub mod ggml;
 pub mod safetensors;
 
 use burn::tensor::Tensor;
