@@ -39,7 +39,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     /// A Hugging Face folder (config.json, model.safetensors, tokenizer.json), or `starter` (the default)
-    #[arg(long = "model_name_or_path", value_name = "DIR|starter")]
+    #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|starter")]
     pub model_name_or_path: Option<PathBuf>,
     /// The examples: CSV, TSV, JSON or JSON lines (plain text for text generation)
     #[arg(long = "train_file", value_name = "FILE")]
@@ -141,7 +141,7 @@ pub struct CommonArgs {
 #[derive(Debug, Args)]
 pub struct TrainedArgs {
     /// The base model's folder, `starter`, or a fully fine-tuned model's folder; read from the adapter when absent
-    #[arg(long = "model_name_or_path", value_name = "DIR|starter")]
+    #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|starter")]
     pub model_name_or_path: Option<PathBuf>,
     /// An adapter: a PEFT folder (what `train` wrote), or a zip of one
     #[arg(long = "adapter", value_name = "DIR|ZIP")]

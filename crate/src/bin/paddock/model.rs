@@ -1,4 +1,4 @@
-//! `--model_name_or_path`: a folder on this machine, or the built-in starter model.
+//! `--model_name_or_path`: a folder or GGUF file on this machine, or the built-in starter model.
 
 use std::path::Path;
 
@@ -12,24 +12,37 @@ use crate::{
 /// The name that stands for the model compiled into the command.
 pub const STARTER: &str = "starter";
 
-/// The folder's name and its files. A folder called `starter` is reached as `./starter`.
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// The model's name and its files. A folder called `starter` is reached as `./starter`.
 pub fn open(path: &Path) -> Result<(String, Vec<NamedFile>)> {
     if path == Path::new(STARTER) {
         return Ok((STARTER.to_owned(), starter::files()));
     }
     if !path.exists() {
         return Err(failure(
-            format!("--model_name_or_path {}: no such folder", path.display()),
-            "Give a folder on this machine with config.json, model.safetensors and tokenizer.json, or `starter`; \
-             models are not downloaded from the hub.",
-        ));
-    }
-    if !path.is_dir() {
-        return Err(failure(
-            format!("--model_name_or_path {} is a file, not a folder", path.display()),
-            "Give the folder that holds config.json, model.safetensors and tokenizer.json.",
+            format!("--model_name_or_path {}: no such folder or file", path.display()),
+            "Give a folder on this machine with config.json, model.safetensors and tokenizer.json, a .gguf file, or \
+             `starter`; models are not downloaded from the hub.",
         ));
     }
     let name = files::utf8(path.file_name().map_or(path, Path::new))?;
-    Ok((name, files::open_folder(path)?))
+    if path.is_dir() {
+        return Ok((name, files::open_folder(path)?));
+    }
+    if !is_gguf(path) {
+        return Err(failure(
+            format!("--model_name_or_path {} is a file, but no GGUF file", path.display()),
+            "Give the folder that holds config.json, model.safetensors and tokenizer.json, or a .gguf file.",
+        ));
+    }
+    let mut opened = vec![files::open_file(path, name.clone())?];
+    // A tokenizer.json beside the file stands for the vocabulary inside.
+    let tokenizer = path.with_file_name("tokenizer.json");
+    if tokenizer.is_file() {
+        opened.push(files::open_file(&tokenizer, "tokenizer.json".to_owned())?);
+    }
+    Ok((name, opened))
 }
