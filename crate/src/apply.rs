@@ -11,7 +11,7 @@ use crate::{
     data::Target,
     device::{self, Opened},
     error::{Error, Result},
-    event::{Event, Phase, Prediction, Summary},
+    event::{AdapterSummary, Event, Phase, Prediction, Summary},
     export,
     model::{HeadKind, Llama, LlamaConfig},
     plan,
@@ -34,6 +34,17 @@ pub struct Applied {
     pub labels: Vec<String>,
     /// Of the run that trained it.
     pub summary: Option<Summary>,
+}
+
+impl Applied {
+    /// What it can be used for.
+    pub fn describe(&self) -> AdapterSummary {
+        AdapterSummary {
+            task: self.config.task.as_str().into(),
+            labels: self.labels.clone(),
+            r: (self.config.training.method == Method::Lora).then_some(self.config.lora.r),
+        }
+    }
 }
 
 /// Files of an adapter are small next to its base.
