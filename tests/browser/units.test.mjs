@@ -125,6 +125,11 @@ test('work outside a run leaves the run alone until the engine has let go of its
   assert.deepEqual([measured.use.measured.rows, measured.use.measuredOn, measured.use.progress], [9, 'mail.csv', null])
   assert.equal(event({ ...measured, busy: {} }, 'state', { state: 'idle' }).run.state, 'succeeded')
 
+  // Refused beside a run, which goes on meanwhile.
+  const running = { ...done, busy: { open_adapter: true }, run: { ...noRun(), state: 'training' } }
+  assert.equal(event(running, 'state', { state: 'paused' }).run.state, 'paused')
+  assert.equal(event(running, 'evaluation', { when: 'during', step: 3, rows: 9, metrics: { loss: 1 } }).run.checks.length, 1)
+
   const opening = { ...measured, busy: { open_adapter: true } }
   assert.equal(reduce(opening, { run: '', type: 'failed', message: 'm', advice: 'a' }, 'open_adapter', 0).trained, true, 'refused at the door')
   const begun = event(opening, 'state', { state: 'preparing' })

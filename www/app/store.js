@@ -109,8 +109,8 @@ export const initial = (form, device) => ({
 /** A run is under way. @param {State} state */
 export const active = (state) => ['preparing', 'training', 'paused', 'evaluating'].includes(state.run.state);
 
-/** Work outside a run. @param {State} state */
-const aside = (state) => Boolean(state.busy.open_adapter || state.busy.evaluate);
+/** Work outside a run; beside one it would be refused. @param {State} state */
+const aside = (state) => !active(state) && Boolean(state.busy.open_adapter || state.busy.evaluate);
 
 /** The engine would refuse other long work. @param {State} state */
 export const occupied = (state) => active(state) || aside(state);
@@ -151,8 +151,7 @@ export function reduce(state, event, about, now) {
       // Classifying can fail too; that says nothing about the run that is over. Only work outside a run ends idle.
       if (event.state === 'idle' || (event.state === 'failed' && !active(state))) return state;
       // From here on the engine has let go of the model that was trained or opened before.
-      if (state.busy.open_adapter) return { ...state, run: noRun(), settings: null, trained: false, prediction: null, use: noUse() };
-      if (state.busy.evaluate) return state;
+      if (aside(state)) return state.busy.open_adapter ? { ...state, run: noRun(), settings: null, trained: false, prediction: null, use: noUse() } : state;
       const clock = event.state === 'training' ? { ...run.clock, since: now } : run.clock;
       const progress = event.state === run.state ? run.progress : null;
       const next = { ...run, id: event.run || run.id, state: event.state, progress, clock };
@@ -165,7 +164,7 @@ export function reduce(state, event, about, now) {
     case 'step':
       return { ...state, run: { ...run, progress: null, steps: [...run.steps, event], clock: tick(run.clock, event.step, now) } };
     case 'evaluation':
-      if (state.busy.evaluate) return { ...state, use: { ...state.use, progress: null, measured: event, measuredOn: (state.heldOut ?? state.data)?.name ?? '' } };
+      if (aside(state)) return { ...state, use: { ...state.use, progress: null, measured: event, measuredOn: (state.heldOut ?? state.data)?.name ?? '' } };
       if (event.when === 'before') return { ...state, run: { ...run, progress: null, before: event } };
       if (event.when === 'after') return { ...state, run: { ...run, progress: null, after: event } };
       return { ...state, run: { ...run, progress: null, checks: [...run.checks, event] } };

@@ -23,13 +23,16 @@ export function trouble(place, testid = 'error') {
       const it = state.trouble[place];
       if (!it) return [];
       const lang = it.engine ? 'en' : null;
-      return h(
+      const notice = h(
         'div',
         { class: 'notice notice-error', 'data-testid': testid },
         it.engine ? engineSpeaks() : null,
         h('p', { class: 'notice-title', lang }, it.message),
         it.advice ? h('p', { lang }, it.advice) : null,
       );
+      // What went wrong may stand above what was clicked.
+      requestAnimationFrame(() => notice.scrollIntoView({ block: 'nearest' }));
+      return notice;
     },
   );
 }

@@ -176,16 +176,13 @@ export function measured({ measured, measuredOn, warnings: remarks }) {
     h('p', { class: 'overline' }, t('use.measured', { name: measuredOn, rows })),
     facts(
       ...shownRows(metrics).map(({ key, share }) =>
-        fact(t(`metric.${key}`), show(metrics[key], share), {
-          testid: `measured-${key}`,
-          hint:
-            key === 'accuracy' && typeof metrics.majority === 'number' ? t('use.majority', { share: pct(metrics.majority) }) : key === 'mse' ? t('use.typical', { n: num(Math.sqrt(metrics.mse ?? NaN), 3) }) : undefined,
-        }),
+        fact(t(`metric.${key}`), show(metrics[key], share), { testid: `measured-${key}`, hint: key === 'mse' ? t('use.typical', { n: num(Math.sqrt(metrics.mse ?? NaN), 3) }) : undefined }),
       ),
       fact(t('data.rows'), int(rows), { testid: 'measured-rows' }),
     ),
+    typeof metrics.majority === 'number' ? h('p', null, t('use.majority', { share: pct(metrics.majority) })) : null,
     warnings(remarks, t('train.warnings'), 'measured-warnings'),
-    matrices({ title: measuredOn, it: measured }),
+    matrices({ title: clip(measuredOn, 40), it: measured }),
     samples(null, measured),
   ];
 }

@@ -55,8 +55,8 @@ export function yamlPart(act) {
   });
   /** The engine's, of the last plan. */
   let yaml = '';
-  /** @type {State['loaded']} */
-  let loaded = null;
+  /** @type {State['loaded'] | undefined} */
+  let loaded;
   /** The form has taken the edit, and the next plan says how the whole reads. */
   let taken = false;
   const show = () => {
@@ -80,10 +80,8 @@ export function yamlPart(act) {
     element,
     /** @param {State} state */
     update(state) {
-      if (state.loaded !== loaded) {
-        loaded = state.loaded;
-        taken = draft !== null;
-      }
+      if (loaded !== undefined && state.loaded !== loaded) taken = draft !== null;
+      loaded = state.loaded;
       if (state.plan && state.plan.config_yaml !== yaml) {
         yaml = state.plan.config_yaml;
         setText(done, '');
