@@ -25,6 +25,7 @@ fn the_page_has_the_engines_types() {
         DeviceInfo,
         ModelSummary,
         DataSummary,
+        AdapterSummary,
         Column,
         Plan,
         Step,

@@ -109,8 +109,11 @@ impl Engine {
     }
 
     fn send(&self, envelope: &Envelope, files: &JsValue) -> Result<(), JsValue> {
-        // Plain objects and numbers, not Map and BigInt.
-        let envelope = envelope.serialize(&Serializer::json_compatible())?;
+        // Plain objects and numbers, not Map and BigInt. A person's configuration may hold a number too large for that.
+        let envelope = match envelope.serialize(&Serializer::json_compatible()) {
+            Ok(envelope) => envelope,
+            Err(error) => return self.fail(error.to_string(), "Use numbers of at most 15 digits."),
+        };
         self.emit.call2(&JsValue::NULL, &envelope, files).map(drop)
     }
 
