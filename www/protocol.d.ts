@@ -1,19 +1,23 @@
 // Generated from crate/src/event.rs and crate/src/config/raw.rs by tests/suite/protocol.rs. Do not edit.
 
 export type Command = { "type": "inspect" } | { "type": "open_model",
-name: string, } | { "type": "open_data" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate" } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>, } | { "type": "export", format: ExportFormat, };
+name: string, } | { "type": "open_data" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate" } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>, } | { "type": "export", format: ExportFormat,
+dtype?: ExportDType,
+zip: boolean, };
 
-export type ExportFormat = "folder" | "zip";
+export type ExportFormat = "adapter" | "merged" | "gguf" | "gguf_lora";
+
+export type ExportDType = "f32" | "f16" | "bf16" | "q8_0";
 
 export type Envelope = { run: string, } & ({ "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "plan" } & Plan | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
-total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
+total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
 
 export type Event = { "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "plan" } & Plan | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
-total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure;
+total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure;
 
 export type State = "idle" | "preparing" | "training" | "paused" | "evaluating" | "succeeded" | "failed";
 
-export type Phase = "loading_weights" | "tokenizing" | "warming_up" | "evaluating";
+export type Phase = "loading_weights" | "tokenizing" | "warming_up" | "evaluating" | "exporting";
 
 export type Environment = { version: string,
 platform: string, devices: Array<DeviceInfo>,

@@ -1,5 +1,6 @@
 //! Integration tests, one binary: linking Burn takes longer than running most of them.
 
 mod cli;
+mod export;
 mod golden;
 mod protocol;

@@ -72,7 +72,7 @@ const session = new Session({
     const answered = envelope.type === 'failed' ? concerns : ANSWERS[envelope.type];
     set(reduce(state, envelope, concerns, performance.now()));
     if (answered) set({ busy: { ...state.busy, [answered]: false } });
-    if (envelope.type === 'exported') for (const file of files) download(file.name, /** @type {BlobPart} */ (file.bytes), 'application/zip');
+    if (envelope.type === 'exported') for (const { name, blob } of files) download(name, blob);
     if (envelope.type === 'model_opened' || envelope.type === 'data_opened') checkSoon();
   },
   settled(about) {
@@ -183,7 +183,8 @@ const act = {
     set({ asked: text });
     send({ type: 'predict', texts: [text] });
   },
-  exportZip: () => send({ type: 'export', format: 'zip' }),
+  /** @param {import('../ui/take.js').Choice} choice */
+  exportAs: (choice) => send({ type: 'export', ...choice }),
   again: () => act.go('settings'),
   restart() {
     set({ engine: 'starting', crash: '', model: null, data: null, plan: null, run: noRun(), trained: false, prediction: null, busy: {}, trouble: {}, step: 'machine' });

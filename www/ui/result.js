@@ -1,6 +1,7 @@
 // @ts-check
 import { clip, h, region, setText, updateAll } from './dom.js';
 import { bars, button, card, spinner, trouble } from './common.js';
+import { formatChoice } from './take.js';
 import { confusionMatrix, MOST_CLASSES } from '../charts/confusion.js';
 import { active } from '../app/store.js';
 import { int, num, pct, points, t } from '../app/i18n.js';
@@ -9,7 +10,7 @@ import { int, num, pct, points, t } from '../app/i18n.js';
 /** @typedef {import('../protocol.js').Evaluation} Evaluation */
 /** @typedef {import('../protocol.js').Metrics} Metrics */
 
-/** @param {{ predict(text: string): void, exportZip(): void, again(): void }} act */
+/** @param {{ predict(text: string): void, exportAs(choice: import('./take.js').Choice): void, again(): void }} act */
 export function resultPanel(act) {
   const error = trouble('result');
   const verdict = region(
@@ -23,7 +24,7 @@ export function resultPanel(act) {
     ({ run }) => [matrices(run.before, run.after), samples(run.before, run.after)],
   );
   const attempt = tryIt(act.predict);
-  const take = takeAway(act.exportZip);
+  const take = takeAway(act.exportAs);
   const again = button(t('result.again'), 'train-again', act.again);
   const foot = {
     element: h('footer', { class: 'panel-foot' }, again),
@@ -243,29 +244,37 @@ const MOST_QUOTED = 160;
 /** A name as one shell word. @param {string} name */
 const word = (name) => (/^[\w./-]+$/.test(name) ? name : `'${name.replace(/'/g, `'\\''`)}'`);
 
-/** @param {() => void} exportZip */
-function takeAway(exportZip) {
-  const save = button(t('result.download'), 'download-adapter', exportZip, 'primary');
+/** @param {(choice: import('./take.js').Choice) => void} exportAs */
+function takeAway(exportAs) {
+  const format = formatChoice();
+  const save = button(t('result.download'), 'download-adapter', () => exportAs(format.choice()), 'primary');
+  const progress = region(
+    h('div', { 'aria-live': 'polite' }),
+    (state) => [state.busy.export, state.run.progress],
+    ({ busy, run }) => spinner(Boolean(busy.export), t('result.exporting', { share: pct(run.progress?.phase === 'exporting' ? run.progress.done / run.progress.total : 0, 0) })),
+  );
   const hint = h('p', null);
   const how = region(
     h('div', { class: 'stack-tight' }),
     (state) => [state.settings, state.asked, state.exported],
     ({ settings, asked, exported }) => {
       if (!settings) return [];
-      const zip = word(exported || 'adapter.zip');
+      const zip = word(exported.endsWith('.zip') ? exported : settings.full ? 'model.zip' : 'adapter.zip');
       const text = word(asked && asked.length <= MOST_QUOTED ? asked : t('result.native_text'));
-      const command = settings.full
+      const command = settings.full || zip === 'model.zip'
         ? [`unzip ${zip} -d model`, 'cargo run --release -p paddock -- predict \\', `  --model_name_or_path model --text ${text}`]
         : ['cargo run --release -p paddock -- predict \\', `  --model_name_or_path ${word(settings.modelName)} --adapter ${zip} \\`, `  --text ${text}`];
       return [h('p', null, t('result.native')), h('pre', { tabindex: '0' }, h('code', { 'data-testid': 'native-command' }, command.join('\n')))];
     },
   );
   return {
-    element: h('section', { class: 'sheet' }, h('h3', null, t('result.take')), hint, h('div', { class: 'actions' }, save), how.element),
+    element: h('section', { class: 'sheet' }, h('h3', null, t('result.take')), hint, h('div', { class: 'actions' }, format.element, save), progress.element, how.element),
     /** @param {State} state */
     update(state) {
       setText(hint, t(state.settings?.full ? 'result.take_hint_full' : 'result.take_hint'));
       save.disabled = Boolean(state.busy.predict || state.busy.export) || active(state) || !state.trained;
+      format.update(state);
+      progress.update(state);
       how.update(state);
     },
   };

@@ -2,7 +2,7 @@
 
 mod peft;
 
-pub use peft::{PeftConfig, load, tensors};
+pub use peft::{PeftConfig, load, names};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
@@ -39,7 +39,7 @@ fn scale(config: &LoraConfig) -> f32 {
 }
 
 /// What PEFT puts before a base model's own names.
-const PREFIX: &str = "base_model.model.";
+pub const PREFIX: &str = "base_model.model.";
 
 /// Marks the adapter and a classification head as trainable, everything else as frozen.
 fn train_adapter_only(model: &mut Llama) {

@@ -1,5 +1,7 @@
 //! A linear layer with an optional low-rank adapter beside it.
 
+use std::ops::Range;
+
 use burn::tensor::{Distribution, Tensor};
 
 use super::Param;
@@ -49,12 +51,12 @@ impl Linear {
         base + linear(low, lora.b.tensor()).mul_scalar(lora.scale)
     }
 
-    /// The weight with its adapter folded in: `W + scale · B·A`.
-    pub fn merged(&self) -> Tensor<2> {
-        let weight = self.weight.value();
+    /// Some rows of the weight with its adapter folded in: `W + scale · B·A`.
+    pub fn merged(&self, rows: Range<usize>) -> Tensor<2> {
+        let weight = self.weight.value().slice([rows.clone()]);
         match &self.lora {
             None => weight,
-            Some(lora) => weight + lora.b.value().matmul(lora.a.value()).mul_scalar(lora.scale),
+            Some(lora) => weight + lora.b.value().slice([rows]).matmul(lora.a.value()).mul_scalar(lora.scale),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The whole model: embedding, blocks, final norm, head.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, ops::Range};
 
 use burn::tensor::{Device, Int, Tensor};
 
@@ -142,6 +142,15 @@ impl Llama {
                 (name, short, linear)
             })
         })
+    }
+
+    /// Some rows of the weight called `name`, a linear layer's with its adapter folded in. A vector is one row.
+    pub fn rows(&mut self, name: &str, rows: Range<usize>) -> Option<Tensor<2>> {
+        if let Some((_, _, linear)) = self.linears_mut().find(|(_, _, linear)| linear.weight.name == name) {
+            return Some(linear.merged(rows));
+        }
+        let param = self.params_mut().into_iter().find(|param| param.name == name)?;
+        Some(param.value().slice([rows]))
     }
 
     /// Every weight, adapters included.

@@ -347,6 +347,7 @@ impl Session {
             opened: self.opened,
             labels: self.labels,
             summary,
+            data: Vec::new(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Weights in and out: files of the field, one tensor at a time.
 
 pub mod folder;
+pub mod gguf_write;
 pub mod safetensors;
 
 use burn::tensor::Tensor;

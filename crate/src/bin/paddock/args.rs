@@ -3,7 +3,10 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use paddock::config::RawConfig;
+use paddock::{
+    config::RawConfig,
+    event::{ExportDType, ExportFormat},
+};
 
 /// Fine-tunes LLaMA models where the data already is.
 #[derive(Debug, Parser)]
@@ -30,6 +33,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Classify texts with a trained model
     Predict(PredictArgs),
+    /// Write a trained model for other programs: PEFT, transformers, llama.cpp
+    Export(ExportArgs),
     /// Report what this machine can do
     Env,
     /// Make a LLaMA folder with random weights and a vocabulary learnt from a text
@@ -53,6 +58,9 @@ pub struct TrainArgs {
     /// Replace what an earlier run left in the output folder
     #[arg(long = "overwrite_output_dir")]
     pub overwrite_output_dir: bool,
+    /// Further formats to write, each into a folder of its name in the output folder; see `paddock export`
+    #[arg(long = "export_format", value_enum, value_name = "A,B", value_delimiter = ',')]
+    pub export_format: Vec<Format>,
 
     #[command(flatten)]
     pub common: CommonArgs,
@@ -108,7 +116,7 @@ pub struct TrainArgs {
 }
 
 /// What training and measuring have in common.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct CommonArgs {
     /// A run's settings as YAML; flags go over them
     #[arg(long = "config", value_name = "FILE")]
@@ -137,7 +145,7 @@ pub struct CommonArgs {
     pub set: Vec<String>,
 }
 
-/// Which trained model, for `eval` and `predict`.
+/// Which trained model, for `eval`, `predict` and `export`.
 #[derive(Debug, Args)]
 pub struct TrainedArgs {
     /// The base model's folder, `starter`, or a fully fine-tuned model's folder; read from the adapter when absent
@@ -175,6 +183,76 @@ pub struct PredictArgs {
     pub output_file: Option<PathBuf>,
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    #[arg(long = "format", value_enum, value_name = "NAME")]
+    pub format: Format,
+    /// How numbers are stored; as the base's for `merged`, F16 for `gguf`, F32 for adapters when absent
+    #[arg(long = "dtype", value_enum, value_name = "NAME")]
+    pub dtype: Option<DType>,
+    /// One zip of all files
+    #[arg(long = "zip")]
+    pub zip: bool,
+    /// Where the files go
+    #[arg(long = "output_dir", value_name = "DIR")]
+    pub output_dir: PathBuf,
+    /// Replace what an earlier export left in the output folder
+    #[arg(long = "overwrite_output_dir")]
+    pub overwrite_output_dir: bool,
+    /// `auto`, `cpu` or `gpu`
+    #[arg(long = "device", value_name = "NAME")]
+    pub device: Option<String>,
+}
+
+/// [`ExportFormat`] as a flag has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// The adapter in PEFT's layout
+    Adapter,
+    /// A Hugging Face folder with the adapter folded into the base's weights
+    Merged,
+    /// The same model as one GGUF file, for llama.cpp and its kin
+    Gguf,
+    /// The adapter as a GGUF file, for llama.cpp's --lora
+    #[value(name = "gguf_lora")]
+    GgufLora,
+}
+
+/// [`ExportDType`] as a flag has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DType {
+    F32,
+    F16,
+    Bf16,
+    /// 8-bit blocks, GGUF only
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+impl From<Format> for ExportFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Adapter => Self::Adapter,
+            Format::Merged => Self::Merged,
+            Format::Gguf => Self::Gguf,
+            Format::GgufLora => Self::GgufLora,
+        }
+    }
+}
+
+impl From<DType> for ExportDType {
+    fn from(dtype: DType) -> Self {
+        match dtype {
+            DType::F32 => Self::F32,
+            DType::F16 => Self::F16,
+            DType::Bf16 => Self::Bf16,
+            DType::Q8_0 => Self::Q8_0,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

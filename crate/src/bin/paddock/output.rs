@@ -182,6 +182,7 @@ impl Output {
             Phase::Tokenizing => "tokenizing",
             Phase::WarmingUp => "warming up (compiling kernels)",
             Phase::Evaluating => "evaluating",
+            Phase::Exporting => "writing",
         };
         if self.phase.replace(phase) != Some(phase) {
             if !io::stderr().is_terminal() {
