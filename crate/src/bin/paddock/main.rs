@@ -6,6 +6,7 @@ mod driver;
 mod env;
 mod export;
 mod files;
+mod hub;
 mod init;
 mod model;
 mod output;

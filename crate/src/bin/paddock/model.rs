@@ -1,4 +1,4 @@
-//! `--model_name_or_path`: a folder on this machine, or the built-in starter model.
+//! `--model_name_or_path`: a folder on this machine, a repository of the hub, or the built-in starter model.
 
 use std::path::Path;
 
@@ -6,23 +6,30 @@ use paddock::platform::NamedFile;
 
 use crate::{
     files::{self, Result, failure},
+    hub::{self, Repo},
+    output::Output,
     starter,
 };
 
 /// The name that stands for the model compiled into the command.
 pub const STARTER: &str = "starter";
 
-/// The folder's name and its files. A folder called `starter` is reached as `./starter`.
-pub fn open(path: &Path) -> Result<(String, Vec<NamedFile>)> {
+/// The model's name and its files. A folder called `starter` is reached as `./starter`; a folder goes before a
+/// repository of the same name.
+pub fn open(path: &Path, output: &mut Output) -> Result<(String, Vec<NamedFile>)> {
     if path == Path::new(STARTER) {
         return Ok((STARTER.to_owned(), starter::files()));
     }
     if !path.exists() {
-        return Err(failure(
-            format!("--model_name_or_path {}: no such folder", path.display()),
-            "Give a folder on this machine with config.json, model.safetensors and tokenizer.json, or `starter`; \
-             models are not downloaded from the hub.",
-        ));
+        let Some(repo) = path.to_str().and_then(Repo::parse) else {
+            return Err(failure(
+                format!("--model_name_or_path {}: no such folder", path.display()),
+                "Give a folder on this machine with config.json, model.safetensors and tokenizer.json, the name of a \
+                 repository on the hub (org/name), or `starter`.",
+            ));
+        };
+        let folder = hub::open(&repo, output)?;
+        return Ok((repo.id, files::open_folder(&folder)?));
     }
     if !path.is_dir() {
         return Err(failure(

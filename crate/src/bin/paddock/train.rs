@@ -24,7 +24,7 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
     let config = configure(args)?;
     let model_path = Path::new(config.model.name_or_path.as_deref().unwrap_or(model::STARTER));
     let data = open_data(&config)?;
-    let (name, model) = model::open(model_path)?;
+    let (name, model) = model::open(model_path, output)?;
     let base: &[&Path] = if name == model::STARTER { &[] } else { &[model_path] };
     let folder = OutputDir::prepare(&args.output_dir, args.overwrite_output_dir, base)?;
     // Before the run, so that a folder in the way does not cost its result.

@@ -66,7 +66,7 @@ impl Trained {
 
     /// Opens base, data and adapter, in this order.
     pub fn open(&self, driver: &mut Driver<'_>, data: Option<NamedFile>) -> Result<()> {
-        let (name, model) = model::open(&self.model)?;
+        let (name, model) = model::open(&self.model, driver.output)?;
         let adapter = match &self.adapter {
             Some(path) if path.is_dir() => files::open_folder(path)?,
             Some(path) => vec![files::open_file(path, files::utf8(path.file_name().map_or(path, Path::new))?)?],
