@@ -4,7 +4,9 @@ export type Command = { "type": "inspect" } | { "type": "open_model",
 name: string, } | { "type": "open_data" } | { "type": "open_config" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate",
 text_column?: string | null, label_column?: string | null, } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>, } | { "type": "export", format: ExportFormat, };
 
-export type ExportFormat = "folder" | "zip";
+export type ExportFormat = "adapter" | "merged" | "gguf" | "gguf_lora";
+
+export type ExportDType = "f32" | "f16" | "bf16" | "q8_0";
 
 export type Envelope = { run: string, } & ({ "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
 total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
@@ -14,7 +16,7 @@ total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evalua
 
 export type State = "idle" | "preparing" | "training" | "paused" | "evaluating" | "succeeded" | "failed";
 
-export type Phase = "loading_weights" | "tokenizing" | "warming_up" | "evaluating";
+export type Phase = "loading_weights" | "tokenizing" | "warming_up" | "evaluating" | "exporting";
 
 export type Environment = { version: string,
 platform: string, devices: Array<DeviceInfo>,

@@ -4,8 +4,10 @@
  * Commands and units of work never overlap: the engine is one object that is borrowed while either runs.
  */
 
+import { Exports } from './app/exports.js';
+
 /** @typedef {{ handle(command: object, files: File[]): Promise<void>, advance(): Promise<void>, busy(): boolean }} Engine */
-/** @typedef {{ name: string, bytes: Uint8Array }} Exported */
+/** @typedef {import('./protocol.js').Envelope} Envelope */
 
 /** @type {Array<{ id: number, command: object, files: File[] }>} */
 const queue = [];
@@ -40,18 +42,35 @@ self.addEventListener('message', (event) => {
   wake?.();
 });
 
-/** @param {object} envelope @param {Exported[] | undefined} files */
-function emit(envelope, files) {
-  const out = files ?? [];
-  // A view into wasm memory cannot be transferred (it would take the whole memory along), so such bytes are copied first.
-  const owned = out.map(({ name, bytes }) => ({
-    name,
-    bytes: bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice(),
-  }));
-  /** @type {DedicatedWorkerGlobalScope} */ (/** @type {unknown} */ (self)).postMessage(
-    { envelope, files: owned, id: current },
-    owned.map(({ bytes }) => bytes.buffer),
-  );
+/** @param {Envelope} envelope @param {import('./app/exports.js').Exported[]} [files] @param {number | null} [id] */
+const post = (envelope, files = [], id = current) => self.postMessage({ envelope, files, id });
+
+const exports = new Exports();
+/** Pieces of an export that are still to be stored. @type {Array<{ envelope: Envelope, bytes?: Uint8Array, id: number | null }>} */
+const pieces = [];
+
+/** @param {Envelope} envelope @param {Uint8Array} [bytes] those of an `export_chunk` */
+function emit(envelope, bytes) {
+  if (envelope.type.startsWith('export')) pieces.push({ envelope, bytes, id: current });
+  else post(envelope);
+}
+
+/** Stores what the last call exported, so that no more than one piece waits. @param {Engine} engine */
+async function store(engine) {
+  try {
+    for (const { envelope, bytes, id } of pieces.splice(0)) {
+      if (envelope.type === 'export_started') {
+        await exports.begin(envelope.files.reduce((sum, file) => sum + file.bytes, 0));
+        post(envelope, [], id);
+      } else if (envelope.type === 'export_chunk' && bytes) await exports.write(envelope.file, bytes);
+      else if (envelope.type === 'exported') post(envelope, await exports.end(), id);
+    }
+  } catch (error) {
+    exports.drop();
+    await engine.handle({ type: 'stop' }, []);
+    const message = `The export could not be stored: ${error instanceof Error ? `${error.name} ${error.message}` : error}`;
+    post({ run: '', type: 'failed', message, advice: 'Free some disk space, or close private windows, and export again.' });
+  }
 }
 
 // A macrotask, so that messages get in between two steps; setTimeout would add 4 ms to each.
@@ -70,10 +89,12 @@ async function pump(engine) {
     if (next) {
       current = next.id;
       await engine.handle(next.command, next.files);
+      await store(engine);
       current = null;
       self.postMessage({ handled: next.id });
     } else if (engine.busy()) {
       await engine.advance();
+      await store(engine);
       await breathe();
     } else {
       await new Promise((resolve) => (wake = () => resolve(undefined)));
@@ -92,5 +113,3 @@ try {
 } catch (error) {
   crash(error);
 }
-
-export {};

@@ -12,7 +12,7 @@ use crate::{
     device::{self, Opened},
     error::{Error, Result},
     event::{AdapterSummary, Event, Phase, Prediction, Summary},
-    export,
+    export::{DataFile, unzip},
     model::{HeadKind, Llama, LlamaConfig},
     plan,
     platform::{Memory, NamedFile},
@@ -32,8 +32,10 @@ pub struct Applied {
     pub opened: Opened,
     /// Class names; empty for regression and generation.
     pub labels: Vec<String>,
-    /// Of the run that trained it.
+    /// Of the run that trained it, where it is known.
     pub summary: Option<Summary>,
+    /// What it was trained on.
+    pub data: Vec<DataFile>,
 }
 
 impl Applied {
@@ -64,6 +66,7 @@ pub struct Opening {
     loader: Loader,
     /// `adapter_config.json` read, and the adapter's weights.
     adapter: Option<(PeftConfig, NamedFile)>,
+    history: History,
     rng: rand_chacha::ChaCha8Rng,
     ready: Option<Applied>,
 }
@@ -104,6 +107,10 @@ impl Opening {
                 Some((peft, weights))
             }
         };
+        let history = match files.remove("metrics.json") {
+            Some(file) => History::read(&whole(&file).await?),
+            None => History::default(),
+        };
         let mut config = Config::resolve(&raw)?;
         let described = match files.remove("config.json") {
             Some(file) => LlamaConfig::from_json(&whole(&file).await?)?,
@@ -134,9 +141,9 @@ impl Opening {
         }
         let (opened, _) = device::open(config.device).await?;
         let head = if causal { HeadKind::CausalLm } else { HeadKind::Classification };
-        let loader = Loader::new(folder.weights.clone(), head, outputs, opened.device.clone());
+        let loader = Loader::new(folder.weights.clone(), head, outputs, opened.device.clone(), config.packing());
         let rng = rng::stream(config.training.seed, rng::INIT);
-        Ok(Self { folder, config, opened, labels, loader, adapter, rng, ready: None })
+        Ok(Self { folder, config, opened, labels, loader, adapter, history, rng, ready: None })
     }
 
     pub async fn advance(&mut self) -> Result<Vec<Event>> {
@@ -153,7 +160,8 @@ impl Opening {
                 config: self.config.clone(),
                 opened: self.opened.clone(),
                 labels: std::mem::take(&mut self.labels),
-                summary: None,
+                summary: self.history.summary.take(),
+                data: std::mem::take(&mut self.history.data),
             });
         }
         Ok(vec![Event::Progress { phase: Phase::LoadingWeights, done, total }])
@@ -162,6 +170,21 @@ impl Opening {
     /// The model, once it is whole.
     pub fn take(&mut self) -> Option<Applied> {
         self.ready.take()
+    }
+}
+
+/// What `metrics.json` tells of the run that made an adapter. It is only handed on, so what cannot be read is left out.
+#[derive(Default)]
+struct History {
+    summary: Option<Summary>,
+    data: Vec<DataFile>,
+}
+
+impl History {
+    fn read(bytes: &[u8]) -> Self {
+        let json: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+        let data = serde_json::from_value(json["data"].clone()).unwrap_or_default();
+        Self { summary: serde_json::from_value(json).ok(), data }
     }
 }
 
@@ -178,7 +201,7 @@ async fn whole(file: &NamedFile) -> Result<Vec<u8>> {
 async fn unpack(files: Vec<NamedFile>) -> Result<Vec<NamedFile>> {
     match files.as_slice() {
         [one] if one.name.to_lowercase().ends_with(".zip") => {
-            let inside = export::unzip(&one.name, whole(one).await?, MAX_ADAPTER)?;
+            let inside = unzip(&one.name, whole(one).await?, MAX_ADAPTER)?;
             let named = |(name, bytes): (String, Vec<u8>)| NamedFile { name, blob: Box::new(Memory(bytes)) };
             Ok(inside.into_iter().map(named).collect())
         }

@@ -8,8 +8,9 @@ use crate::{
     data::{MOST_BYTES, Table},
     device,
     error::{Error, Result},
-    event::{Command, DataSummary, Envelope, Event, ExportFormat, Failure, FileInfo, Phase, State, When},
-    export, kernels,
+    event::{Command, DataSummary, Envelope, Event, ExportDType, ExportFormat, Failure, Phase, State, When},
+    export::{DataFile, Exporting},
+    kernels,
     plan::{Counts, plan},
     platform::{self, NamedFile},
     prepare::{self, Rows, Tokenizing},
@@ -26,6 +27,7 @@ enum Job {
     Tokenize(Box<Tokenizing>, Vec<String>),
     Evaluate(Box<Evaluator>, Vec<String>),
     Predict(Box<Predicting>),
+    Export(Box<Exporting>),
 }
 
 /// Everything that a person has opened, and the work under way.
@@ -33,11 +35,14 @@ pub struct Engine {
     folder: Option<Rc<Folder>>,
     /// Training rows and, where a second file was given, held-out ones.
     tables: Vec<Table>,
+    /// What the tables were read from.
+    data: Vec<DataFile>,
     job: Job,
     /// The model that prediction, evaluation and export take: trained or opened.
     applied: Option<Applied>,
     run: String,
-    exports: Vec<(String, Vec<u8>)>,
+    /// Beside the last [`Event::ExportChunk`].
+    chunk: Vec<u8>,
 }
 
 impl Default for Engine {
@@ -51,10 +56,11 @@ impl Engine {
         Self {
             folder: None,
             tables: Vec::new(),
+            data: Vec::new(),
             job: Job::None,
             applied: None,
             run: String::new(),
-            exports: Vec::new(),
+            chunk: Vec::new(),
         }
     }
 
@@ -86,13 +92,13 @@ impl Engine {
         match &self.job {
             Job::None => false,
             Job::Run(session) => session.state() != State::Paused,
-            Job::Open(_) | Job::Tokenize(..) | Job::Evaluate(..) | Job::Predict(_) => true,
+            Job::Open(_) | Job::Tokenize(..) | Job::Evaluate(..) | Job::Predict(_) | Job::Export(_) => true,
         }
     }
 
-    /// The bytes that an [`Event::Exported`] announced.
-    pub fn take_exports(&mut self) -> Vec<(String, Vec<u8>)> {
-        std::mem::take(&mut self.exports)
+    /// The bytes of the last [`Event::ExportChunk`]: to be taken before the next [`Self::advance`].
+    pub fn take_chunk(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.chunk)
     }
 
     fn envelopes(&self, events: Vec<Event>) -> Vec<Envelope> {
@@ -143,10 +149,14 @@ impl Engine {
             }
             Command::Pause => self.session("pause")?.pause().map(|event| vec![event]),
             Command::Resume => self.session("resume")?.resume().map(|event| vec![event]),
+            Command::Stop if matches!(self.job, Job::Export(_)) => {
+                self.job = Job::None;
+                Ok(Vec::new())
+            }
             Command::Stop => Ok(self.session("stop")?.stop().into_iter().collect()),
-            Command::Export { format } => {
+            Command::Export { format, dtype, zip } => {
                 self.idle("export")?;
-                self.export(format).await
+                self.export(format, dtype, zip)
             }
         }
     }
@@ -157,6 +167,7 @@ impl Engine {
             return Err(Error::session(message, "Choose one file of examples, and at most one of held-out rows."));
         }
         let mut tables = Vec::new();
+        let mut data = Vec::new();
         for file in files {
             let size = file.blob.size();
             if size > MOST_BYTES as u64 {
@@ -164,13 +175,16 @@ impl Engine {
                 return Err(Error::data(&file.name, message, "Split the file and use a part of it."));
             }
             let bytes = file.blob.read(0, size as usize).await.map_err(|e| Error::io(&file.name, e))?;
-            tables.push(Table::read(&file.name, &bytes)?);
+            let table = Table::read(&file.name, &bytes)?;
+            data.push(DataFile::new(&file.name, &bytes, table.len() as u64));
+            tables.push(table);
         }
         let summaries = tables.iter().enumerate();
         let events = summaries
             .map(|(i, table)| Event::DataOpened(DataSummary { held_out: i == 1, ..table.summary() }))
             .collect();
         self.tables = tables;
+        self.data = data;
         Ok(events)
     }
 
@@ -184,7 +198,7 @@ impl Engine {
             skipped_rows: rows.skipped,
             total_steps,
         };
-        let mut plan = plan(config, folder.config(), &opened, &rows.labels, counts);
+        let mut plan = plan(config, &folder.weights, &opened, &rows.labels, counts);
         plan.warnings.splice(0..0, rows.warnings.iter().cloned());
         plan.warnings.extend(reason.filter(|_| !opened.is_gpu()));
         if estimated {
@@ -222,16 +236,12 @@ impl Engine {
         Ok(events)
     }
 
-    async fn export(&mut self, format: ExportFormat) -> Result<Vec<Event>> {
+    fn export(&mut self, format: ExportFormat, dtype: Option<ExportDType>, zip: bool) -> Result<Vec<Event>> {
         let applied = self.applied.as_mut().ok_or_else(nothing_trained)?;
-        let mut files = export::folder(applied).await?;
-        if format == ExportFormat::Zip {
-            files = vec![("adapter.zip".into(), export::zip(&files)?)];
-        }
-        let infos =
-            files.iter().map(|(name, bytes)| FileInfo { name: name.clone(), bytes: bytes.len() as u64 }).collect();
-        self.exports = files;
-        Ok(vec![Event::Exported { format, files: infos }])
+        let exporting = Exporting::new(applied, format, dtype, zip)?;
+        let started = exporting.started();
+        self.job = Job::Export(Box::new(exporting));
+        Ok(vec![started])
     }
 
     async fn work(&mut self) -> Result<Vec<Event>> {
@@ -246,6 +256,9 @@ impl Engine {
                     && let Job::Run(session) = std::mem::replace(&mut self.job, Job::None)
                 {
                     self.applied = session.into_result();
+                    if let Some(applied) = &mut self.applied {
+                        applied.data.clone_from(&self.data);
+                    }
                 }
                 Ok(events)
             }
@@ -290,6 +303,18 @@ impl Engine {
                     self.job = Job::None;
                 }
                 Ok(events)
+            }
+            Job::Export(exporting) => {
+                let applied = self.applied.as_mut().ok_or_else(nothing_trained)?;
+                applied.opened.check()?;
+                let Some(chunk) = exporting.advance(applied).await? else {
+                    let finished = exporting.finished();
+                    self.job = Job::None;
+                    return Ok(vec![finished]);
+                };
+                self.chunk = chunk.bytes;
+                let bytes = self.chunk.len() as u64;
+                Ok(vec![Event::ExportChunk { file: chunk.file, offset: chunk.offset, bytes }, exporting.progress()])
             }
         }
     }

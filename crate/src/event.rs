@@ -60,9 +60,17 @@ pub enum Command {
     Predict {
         texts: Vec<String>,
     },
-    /// Hand out what was trained: answered by [`Event::Exported`], whose bytes travel beside the event.
+    /// Hand out what was trained, a piece at a time: answered by [`Event::ExportStarted`], an [`Event::ExportChunk`] a
+    /// piece and [`Event::Exported`]. [`Command::Stop`] breaks it off.
     Export {
         format: ExportFormat,
+        /// How numbers are stored; when absent as the base's for `merged`, F16 for `gguf`, F32 for adapters.
+        #[serde(default)]
+        #[ts(optional)]
+        dtype: Option<ExportDType>,
+        /// All files in one zip.
+        #[serde(default)]
+        zip: bool,
     },
 }
 
@@ -70,10 +78,26 @@ pub enum Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum ExportFormat {
-    /// Separate files: `adapter_config.json`, `adapter_model.safetensors`, … (PEFT), or `model.safetensors`, … after full fine-tuning.
-    Folder,
-    /// The same files in one zip.
-    Zip,
+    /// PEFT's folder: `adapter_config.json`, `adapter_model.safetensors`.
+    Adapter,
+    /// A Hugging Face folder: the model with its adapter folded in, or as full fine-tuning left it.
+    Merged,
+    /// The same model as one file for llama.cpp and its kin.
+    Gguf,
+    /// The adapter alone for llama.cpp (`--lora`).
+    GgufLora,
+}
+
+/// How an export's numbers are stored. GGUF keeps vectors in F32 whatever is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportDType {
+    F32,
+    F16,
+    Bf16,
+    /// Blocks of 32 eight-bit numbers with a scale; GGUF only.
+    #[serde(rename = "q8_0")]
+    Q8_0,
 }
 
 /// An event and the run it belongs to (empty outside a run).
@@ -114,7 +138,21 @@ pub enum Event {
     Step(Step),
     Evaluation(Evaluation),
     Prediction(Prediction),
-    /// Bytes follow beside the event: one entry a file.
+    /// The files that an export will give; a zip's size is that of its content.
+    ExportStarted {
+        format: ExportFormat,
+        files: Vec<FileInfo>,
+    },
+    /// The next piece of an export; its bytes travel beside the event. A file's pieces come in order and without gaps,
+    /// and no file begins before the one before it has ended.
+    ExportChunk {
+        file: String,
+        #[ts(type = "number")]
+        offset: u64,
+        #[ts(type = "number")]
+        bytes: u64,
+    },
+    /// The export is whole.
     Exported {
         format: ExportFormat,
         files: Vec<FileInfo>,
@@ -152,6 +190,8 @@ pub enum Phase {
     /// First step on a GPU: kernels are compiled.
     WarmingUp,
     Evaluating,
+    /// Bytes of an export handed out.
+    Exporting,
 }
 
 /// What this machine can do.

@@ -320,10 +320,13 @@ async function handle(command, files) {
       const spam = /free|win|click|money/i.test(command.texts[0]) ? 0.968 : 0.041;
       return emit({ type: 'prediction', index: 0, label: spam > 0.5 ? 'spam' : 'ham', scores: [['ham', 1 - spam], ['spam', spam]] });
     }
-    case 'export':
-      return emit({ type: 'exported', format: 'zip', files: [{ name: 'adapter.zip', bytes: 22 }] }, [
-        { name: 'adapter.zip', bytes: new Uint8Array([80, 75, 5, 6, ...new Array(18).fill(0)]) },
-      ]);
+    case 'export': {
+      const empty = new Uint8Array([80, 75, 5, 6, ...new Array(18).fill(0)]);
+      const files = [{ name: 'adapter.zip', bytes: empty.length }];
+      emit({ type: 'export_started', format: command.format, files });
+      emit({ type: 'export_chunk', file: 'adapter.zip', offset: 0, bytes: empty.length }, empty);
+      return emit({ type: 'exported', format: command.format, files });
+    }
   }
 }
 

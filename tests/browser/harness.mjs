@@ -52,9 +52,9 @@ export async function launch(t, { webgpu = 'software' } = {}) {
 }
 
 /** Serves `folder` (the built page) and opens it; server, browser and page close with the test. */
-export async function openPage(t, { webgpu = 'software', folder = DIST, path = '', locale = 'en-US', viewport = { width: 1280, height: 900 } } = {}) {
+export async function openPage(t, { webgpu = 'software', folder = DIST, path = '', locale = 'en-US', viewport = { width: 1280, height: 900 }, first = undefined } = {}) {
   assert.ok(existsSync(join(folder, 'index.html')), `${folder} has no index.html: run cargo xtask test --browser`)
-  const server = await serve(folder)
+  const server = await serve(folder, 0, first)
   t.after(() => server.close())
   const browser = await launch(t, { webgpu })
   const context = await browser.newContext({ acceptDownloads: true, locale, viewport })

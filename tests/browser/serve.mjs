@@ -22,10 +22,11 @@ const TYPES = {
   '.yaml': 'text/yaml; charset=utf-8',
 }
 
-/** Serves `folder` on a free port of localhost; resolves to `{ url, close }`. */
-export async function serve(folder, port = 0) {
+/** Serves `folder` on a free port of localhost; resolves to `{ url, close }`. `first` may answer a request itself (true). */
+export async function serve(folder, port = 0, first = () => false) {
   const root = await realpath(folder)
   const server = createServer((request, response) => {
+    if (first(request, response)) return
     answer(root, request, response).catch(() => {
       if (!response.headersSent) response.writeHead(500)
       response.end()

@@ -1,7 +1,7 @@
 //! The command from outside: what it prints, writes and answers.
 
 mod bad_input;
-mod fixture;
+pub mod fixture;
 mod recipes;
 
 use std::{

@@ -1,8 +1,10 @@
 //! Integration tests, one binary: linking Burn takes longer than running most of them.
 
 mod cli;
+mod export;
 mod formats;
 mod golden;
 mod hostile;
+mod hub;
 mod memory;
 mod protocol;

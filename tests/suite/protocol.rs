@@ -17,6 +17,7 @@ fn the_page_has_the_engines_types() {
     types!(
         Command,
         ExportFormat,
+        ExportDType,
         Envelope,
         Event,
         State,

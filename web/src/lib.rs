@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, io};
 
-use js_sys::{Array, Function, Object, Reflect, Uint8Array};
+use js_sys::{Array, Function, Reflect, Uint8Array};
 use paddock::{
     config::DeviceChoice,
     device,
@@ -47,8 +47,8 @@ pub async fn product_rate(gpu: bool, m: usize, n: usize, k: usize, layout: Strin
     rate.await.map_err(|error| JsValue::from(error.to_string()))
 }
 
-/// The engine as a worker sees it. Every event goes to `emit(envelope, files)`; `files` is an array of
-/// `{name, bytes: Uint8Array}` with an `exported` event and undefined with the others.
+/// The engine as a worker sees it. Every event goes to `emit(envelope, bytes)`; `bytes` is a Uint8Array with an
+/// `export_chunk` and undefined with the others.
 #[wasm_bindgen]
 pub struct Engine {
     /// Away while a call is under way: calls do not nest.
@@ -95,26 +95,25 @@ impl Engine {
 impl Engine {
     /// Puts the engine back first: `emit` may call in again.
     fn done(&self, mut engine: paddock::engine::Engine, envelopes: Vec<Envelope>) -> Result<(), JsValue> {
-        let exported = envelopes.iter().any(|envelope| matches!(envelope.event, Event::Exported { .. }));
-        let exports = if exported { engine.take_exports() } else { Vec::new() };
+        let chunk = engine.take_chunk();
         self.engine.replace(Some(engine));
         for envelope in &envelopes {
-            let files = match envelope.event {
-                Event::Exported { .. } => js_files(&exports)?,
+            let bytes = match envelope.event {
+                Event::ExportChunk { .. } => Uint8Array::from(chunk.as_slice()).into(),
                 _ => JsValue::UNDEFINED,
             };
-            self.send(envelope, &files)?;
+            self.send(envelope, &bytes)?;
         }
         Ok(())
     }
 
-    fn send(&self, envelope: &Envelope, files: &JsValue) -> Result<(), JsValue> {
+    fn send(&self, envelope: &Envelope, bytes: &JsValue) -> Result<(), JsValue> {
         // Plain objects and numbers, not Map and BigInt. A person's configuration may hold a number too large for that.
         let envelope = match envelope.serialize(&Serializer::json_compatible()) {
             Ok(envelope) => envelope,
             Err(error) => return self.fail(error.to_string(), "Use numbers of at most 15 digits."),
         };
-        self.emit.call2(&JsValue::NULL, &envelope, files).map(drop)
+        self.emit.call2(&JsValue::NULL, &envelope, bytes).map(drop)
     }
 
     fn fail(&self, message: String, advice: &str) -> Result<(), JsValue> {
@@ -125,17 +124,6 @@ impl Engine {
     fn at_work(&self) -> Result<(), JsValue> {
         self.fail("the engine is still at work on the call before".to_owned(), "Wait for its promise first.")
     }
-}
-
-fn js_files(files: &[(String, Vec<u8>)]) -> Result<JsValue, JsValue> {
-    let array = Array::new();
-    for (name, bytes) in files {
-        let file = Object::new();
-        Reflect::set(&file, &"name".into(), &name.into())?;
-        Reflect::set(&file, &"bytes".into(), &Uint8Array::from(bytes.as_slice()))?;
-        array.push(&file);
-    }
-    Ok(array.into())
 }
 
 /// A `File`, or any `Blob` that was given a `name`.

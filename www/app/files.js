@@ -67,9 +67,9 @@ export async function fromSite(paths) {
   );
 }
 
-/** @param {string} name @param {BlobPart} content @param {string} type */
+/** @param {string} name @param {BlobPart} content a file is copied by the browser, not through memory @param {string} [type] */
 export function download(name, content, type) {
-  const url = URL.createObjectURL(new Blob([content], { type }));
+  const url = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
   const link = document.createElement('a');
   link.href = url;
   link.download = name;

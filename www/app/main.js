@@ -91,7 +91,7 @@ const session = new Session({
       set({ loaded: { name: asked.config, files: state.loaded?.files ?? [] } });
       remember('settings', state.form);
     }
-    if (envelope.type === 'exported') for (const file of files) download(file.name, /** @type {BlobPart} */ (file.bytes), 'application/zip');
+    if (envelope.type === 'exported') for (const { name, blob } of files) download(name, blob);
     if (['model_opened', 'data_opened', 'config'].includes(envelope.type)) checkSoon();
   },
   settled(about) {
@@ -246,7 +246,8 @@ const act = {
   },
   /** On the opened data, with the columns that are mapped now. */
   evaluate: () => send({ type: 'evaluate', text_column: state.textColumn || null, label_column: state.labelColumn || null }),
-  exportZip: () => send({ type: 'export', format: 'zip' }),
+  /** @param {import('../ui/take.js').Choice} choice */
+  exportAs: (choice) => send({ type: 'export', ...choice }),
   again: () => act.go('settings'),
   restart() {
     set({ engine: 'starting', crash: '', model: null, data: null, plan: null, heldOut: null, run: noRun(), use: noUse(), trained: false, prediction: null, busy: {}, trouble: {}, step: 'machine' });

@@ -4,7 +4,7 @@
  *
  * @typedef {import('../protocol.js').Command} Command
  * @typedef {import('../protocol.js').Envelope} Envelope
- * @typedef {{ name: string, bytes: Uint8Array }} Exported
+ * @typedef {import('./exports.js').Exported} Exported
  * @typedef {{
  *   ready(): void,
  *   event(envelope: Envelope, files: Exported[], about: Command['type'] | null): void,

@@ -3,6 +3,7 @@ import { h, region, updateAll } from './dom.js';
 import { button, card, dropZone, fact, facts, fileButton, spinner, trouble } from './common.js';
 import { bytes, compact, int, t } from '../app/i18n.js';
 import { fromDialog, fromDrop } from '../app/files.js';
+import { hubPart } from './hub.js';
 
 /** @typedef {import('../app/store.js').State} State */
 
@@ -36,7 +37,7 @@ export function modelPanel(act) {
   const next = button(t('common.continue'), 'next-model', () => act.go('data'), 'primary');
   const use = button(t('model.use_adapter'), 'use-adapter', () => act.go('result'));
   return {
-    element: card('model', choose, error.element, summary.element, h('footer', { class: 'panel-foot' }, use, next)),
+    element: card('model', choose, hubPart(act.openModel), error.element, summary.element, h('footer', { class: 'panel-foot' }, use, next)),
     update: updateAll([
       error,
       summary,

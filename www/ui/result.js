@@ -1,6 +1,7 @@
 // @ts-check
 import { clip, h, region, setText, updateAll } from './dom.js';
 import { bars, button, card, spinner, trouble } from './common.js';
+import { formatChoice } from './take.js';
 import { adapterChoice, adapterPart, measurePart } from './adapter.js';
 import { comparison, headline, matrices, samples } from './evaluation.js';
 import { MOST_CLASSES } from '../charts/confusion.js';
@@ -9,7 +10,7 @@ import { num, pct, t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').State} State */
 
-/** @param {{ predict(text: string): void, exportZip(): void, again(): void } & import('./adapter.js').Act} act */
+/** @param {{ predict(text: string): void, exportAs(choice: import('./take.js').Choice): void, again(): void } & import('./adapter.js').Act} act */
 export function resultPanel(act) {
   const error = trouble('result');
   const verdict = region(
@@ -26,7 +27,7 @@ export function resultPanel(act) {
     ],
   );
   const attempt = tryIt(act.predict);
-  const take = takeAway(act.exportZip);
+  const take = takeAway(act.exportAs);
   const adapter = adapterPart();
   const choice = adapterChoice(act);
   const measure = measurePart(act);
@@ -121,9 +122,15 @@ const MOST_QUOTED = 160;
 /** A name as one shell word. @param {string} name */
 const word = (name) => (/^[\w./-]+$/.test(name) ? name : `'${name.replace(/'/g, `'\\''`)}'`);
 
-/** @param {() => void} exportZip */
-function takeAway(exportZip) {
-  const save = button(t('result.download'), 'download-adapter', exportZip, 'primary');
+/** @param {(choice: import('./take.js').Choice) => void} exportAs */
+function takeAway(exportAs) {
+  const format = formatChoice();
+  const save = button(t('result.download'), 'download-adapter', () => exportAs(format.choice()), 'primary');
+  const progress = region(
+    h('div', { 'aria-live': 'polite' }),
+    (state) => [state.busy.export, state.run.progress],
+    ({ busy, run }) => spinner(Boolean(busy.export), t('result.exporting', { share: pct(run.progress?.phase === 'exporting' ? run.progress.done / run.progress.total : 0, 0) })),
+  );
   const hint = h('p', null);
   const how = region(
     h('div', { class: 'stack-tight' }),
@@ -131,15 +138,15 @@ function takeAway(exportZip) {
     ({ settings, asked, exported }) => {
       // The command classifies; a model that generates text has nothing to answer there.
       if (!settings || settings.task === 'generation') return [];
-      const zip = word(exported || 'adapter.zip');
+      const zip = word(exported.endsWith('.zip') ? exported : settings.full ? 'model.zip' : 'adapter.zip');
       const text = word(asked && asked.length <= MOST_QUOTED ? asked : t('result.native_text'));
-      const command = settings.full
+      const command = settings.full || zip === 'model.zip'
         ? [`unzip ${zip} -d model`, 'cargo run --release -p paddock -- predict \\', `  --model_name_or_path model --text ${text}`]
         : ['cargo run --release -p paddock -- predict \\', `  --model_name_or_path ${word(settings.modelName)} --adapter ${zip} \\`, `  --text ${text}`];
       return [h('p', null, t('result.native')), h('pre', { tabindex: '0' }, h('code', { 'data-testid': 'native-command' }, command.join('\n')))];
     },
   );
-  const element = h('section', { class: 'sheet' }, h('h3', null, t('result.take')), hint, h('div', { class: 'actions' }, save), how.element);
+  const element = h('section', { class: 'sheet' }, h('h3', null, t('result.take')), hint, h('div', { class: 'actions' }, format.element, save), progress.element, how.element);
   return {
     element,
     /** @param {State} state */
@@ -148,6 +155,8 @@ function takeAway(exportZip) {
       element.hidden = !state.settings || !state.trained;
       setText(hint, t(state.settings?.full ? 'result.take_hint_full' : 'result.take_hint'));
       save.disabled = Boolean(state.busy.predict || state.busy.export) || occupied(state) || !state.trained;
+      format.update(state);
+      progress.update(state);
       how.update(state);
     },
   };

@@ -2,7 +2,7 @@
 
 mod peft;
 
-pub use peft::{PeftConfig, load, tensors};
+pub use peft::{PeftConfig, load, names};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
@@ -19,7 +19,7 @@ pub fn inject(model: &mut Llama, config: &LoraConfig, rng: &mut impl Rng, device
         if !config.target_modules.iter().any(|t| t == short) {
             continue;
         }
-        let [out, inputs] = linear.weight.value().dims();
+        let [out, inputs] = linear.weight.dims();
         let bound = 1.0 / (inputs as f32).sqrt();
         let a: Vec<f32> = (0..config.r * inputs).map(|_| rng.random_range(-bound..bound)).collect();
         let param = |kind: &str, value| Param::new(format!("{PREFIX}{name}.{kind}.weight"), value, false);
@@ -39,7 +39,7 @@ fn scale(config: &LoraConfig) -> f32 {
 }
 
 /// What PEFT puts before a base model's own names.
-const PREFIX: &str = "base_model.model.";
+pub const PREFIX: &str = "base_model.model.";
 
 /// Marks the adapter and a classification head as trainable, everything else as frozen.
 fn train_adapter_only(model: &mut Llama) {

@@ -12,10 +12,7 @@ use crate::{
     error::{Error, Result},
     model::{Head, Llama, Lora, Param},
     platform::Blob,
-    weights::{
-        read_f32,
-        safetensors::{Header, Named},
-    },
+    weights::safetensors::Header,
 };
 
 /// `adapter_config.json`, the keys that PEFT needs to load a LoRA.
@@ -154,7 +151,7 @@ pub async fn load(model: &mut Llama, config: &LoraConfig, file: &str, blob: &dyn
         if !config.target_modules.iter().any(|t| t == short) {
             continue;
         }
-        let [out, inputs] = linear.weight.value().dims();
+        let [out, inputs] = linear.weight.dims();
         let mut part = async |kind: &str, shape: [usize; 2]| -> Result<Param> {
             let name = format!("{PREFIX}{name}.{kind}.weight");
             let (values, found) = header.tensor(blob, &name).await?;
@@ -178,7 +175,7 @@ pub async fn load(model: &mut Llama, config: &LoraConfig, file: &str, blob: &dyn
             .find(|n| header.entries.contains_key(n))
             .ok_or_else(|| Error::weights(file, None, "a classification head (score.weight)", "none"))?;
         let (values, found) = header.tensor(blob, &name).await?;
-        let shape = score.weight.value().dims();
+        let shape = score.weight.dims();
         if found != shape {
             return Err(Error::weights(file, Some(&name), format!("{shape:?}"), format!("{found:?}")));
         }
@@ -193,8 +190,8 @@ pub async fn load(model: &mut Llama, config: &LoraConfig, file: &str, blob: &dyn
     Ok(())
 }
 
-/// The adapter's tensors under PEFT's names.
-pub async fn tensors(model: &mut Llama) -> Result<Vec<Named>> {
+/// What an adapter's file holds: PEFT's name, the weight's own name, its shape.
+pub fn names(model: &mut Llama) -> Vec<(String, String, Vec<usize>)> {
     let mut out = Vec::new();
     for param in model.params_mut() {
         let name = match param.name.as_str() {
@@ -202,7 +199,7 @@ pub async fn tensors(model: &mut Llama) -> Result<Vec<Named>> {
             name if name.starts_with(PREFIX) => name.to_string(),
             _ => continue,
         };
-        out.push((name, param.shape(), read_f32(param.value()).await?));
+        out.push((name, param.name.clone(), param.shape()));
     }
-    Ok(out)
+    out
 }

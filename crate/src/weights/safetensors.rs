@@ -56,7 +56,7 @@ impl DType {
         }
     }
 
-    fn bytes(self) -> usize {
+    pub fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
@@ -208,31 +208,37 @@ fn push_f32(out: &mut Vec<f32>, bytes: &[u8], dtype: DType) {
 /// A tensor to write: name, shape, values.
 pub type Named = (String, Vec<usize>, Vec<f32>);
 
-/// A safetensors file of `tensors`, stored as `dtype`.
-pub fn write(tensors: &[Named], dtype: DType) -> Vec<u8> {
+/// What stands before the numbers of a safetensors file that holds `tensors` in this order, stored as `dtype`.
+pub fn header<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>, dtype: DType) -> Vec<u8> {
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!({"format": "pt"}));
     let mut end = 0;
-    for (name, shape, values) in tensors {
+    for (name, shape) in tensors {
         let start = end;
-        end += values.len() * dtype.bytes();
-        header.insert(name.clone(), json!({"dtype": dtype.name(), "shape": shape, "data_offsets": [start, end]}));
+        end += shape.iter().map(|n| *n as u64).product::<u64>() * dtype.bytes() as u64;
+        header.insert(name.into(), json!({"dtype": dtype.name(), "shape": shape, "data_offsets": [start, end]}));
     }
     let mut json = Value::Object(header).to_string().into_bytes();
     // The numbers start at a multiple of eight, as readers that map the file expect.
     json.resize(json.len().next_multiple_of(8), b' ');
-    let mut out = Vec::with_capacity(8 + json.len() + end);
-    out.extend_from_slice(&(json.len() as u64).to_le_bytes());
-    out.extend_from_slice(&json);
-    for (_, _, values) in tensors {
-        for v in values {
-            match dtype {
-                DType::F32 => out.extend_from_slice(&v.to_le_bytes()),
-                DType::F16 => out.extend_from_slice(&f16::from_f32(*v).to_le_bytes()),
-                DType::Bf16 => out.extend_from_slice(&bf16::from_f32(*v).to_le_bytes()),
-            }
-        }
+    let mut out = (json.len() as u64).to_le_bytes().to_vec();
+    out.append(&mut json);
+    out
+}
+
+/// Numbers as they stand in the file.
+pub fn to_bytes(values: &[f32], dtype: DType) -> Vec<u8> {
+    match dtype {
+        DType::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+        DType::Bf16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
     }
+}
+
+/// A safetensors file of `tensors`, stored as `dtype`.
+pub fn write(tensors: &[Named], dtype: DType) -> Vec<u8> {
+    let mut out = header(tensors.iter().map(|(name, shape, _)| (name.as_str(), shape.as_slice())), dtype);
+    tensors.iter().for_each(|(_, _, values)| out.append(&mut to_bytes(values, dtype)));
     out
 }
 

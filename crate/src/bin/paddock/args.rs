@@ -3,7 +3,10 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use paddock::config::RawConfig;
+use paddock::{
+    config::RawConfig,
+    event::{ExportDType, ExportFormat},
+};
 
 /// Fine-tunes LLaMA models where the data already is.
 #[derive(Debug, Parser)]
@@ -30,6 +33,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Classify texts with a trained model
     Predict(PredictArgs),
+    /// Write a trained model for other programs: PEFT, transformers, llama.cpp
+    Export(ExportArgs),
     /// Report what this machine can do
     Env,
     /// Make a LLaMA folder with random weights and a vocabulary learnt from a text
@@ -38,8 +43,9 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// A Hugging Face folder (config.json, model.safetensors, tokenizer.json), or `starter` (the default)
-    #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|starter")]
+    /// A Hugging Face folder (config.json, model.safetensors, tokenizer.json), a GGUF file, a repository of the hub
+    /// (org/name, with @revision where it is not main), or `starter` (the default)
+    #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|ORG/NAME|starter")]
     pub model_name_or_path: Option<PathBuf>,
     /// The examples: CSV, TSV, JSON or JSON lines (plain text for text generation)
     #[arg(long = "train_file", value_name = "FILE")]
@@ -53,6 +59,9 @@ pub struct TrainArgs {
     /// Replace what an earlier run left in the output folder
     #[arg(long = "overwrite_output_dir")]
     pub overwrite_output_dir: bool,
+    /// Further formats to write, each into a folder of its name in the output folder; see `paddock export`
+    #[arg(long = "export_format", value_enum, value_name = "A,B", value_delimiter = ',')]
+    pub export_format: Vec<Format>,
 
     #[command(flatten)]
     pub common: CommonArgs,
@@ -63,6 +72,9 @@ pub struct TrainArgs {
     /// Steps of this many micro-batches
     #[arg(long = "gradient_accumulation_steps", value_name = "N")]
     pub gradient_accumulation_steps: Option<usize>,
+    /// Less memory for a third more work: keep one block's activations at a time
+    #[arg(long = "gradient_checkpointing", value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    pub gradient_checkpointing: Option<bool>,
     #[arg(long = "learning_rate", value_name = "RATE")]
     pub learning_rate: Option<f64>,
     #[arg(long = "num_epochs", alias = "num_train_epochs", value_name = "N")]
@@ -108,7 +120,7 @@ pub struct TrainArgs {
 }
 
 /// What training and measuring have in common.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct CommonArgs {
     /// A run's settings as YAML; flags go over them
     #[arg(long = "config", value_name = "FILE")]
@@ -126,6 +138,9 @@ pub struct CommonArgs {
     /// Longer texts are cut to this many tokens
     #[arg(long = "max_seq_length", value_name = "N")]
     pub max_seq_length: Option<usize>,
+    /// How a frozen base is held: `auto`, `none`, or quantised to `q4_0`, `q4_1` or `q8_0`
+    #[arg(long = "quantization", value_name = "NAME")]
+    pub quantization: Option<String>,
     /// Rows a micro-batch
     #[arg(long = "batch_size", alias = "per_device_train_batch_size", value_name = "N")]
     pub batch_size: Option<usize>,
@@ -137,11 +152,12 @@ pub struct CommonArgs {
     pub set: Vec<String>,
 }
 
-/// Which trained model, for `eval` and `predict`.
+/// Which trained model, for `eval`, `predict` and `export`.
 #[derive(Debug, Args)]
 pub struct TrainedArgs {
-    /// The base model's folder, `starter`, or a fully fine-tuned model's folder; read from the adapter when absent
-    #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|starter")]
+    /// The base model's folder, GGUF file or repository, `starter`, or a fully fine-tuned model's folder; read from the
+    /// adapter when absent
+    #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|ORG/NAME|starter")]
     pub model_name_or_path: Option<PathBuf>,
     /// An adapter: a PEFT folder (what `train` wrote), or a zip of one
     #[arg(long = "adapter", value_name = "DIR|ZIP")]
@@ -175,6 +191,76 @@ pub struct PredictArgs {
     pub output_file: Option<PathBuf>,
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub trained: TrainedArgs,
+    #[arg(long = "format", value_enum, value_name = "NAME")]
+    pub format: Format,
+    /// How numbers are stored; as the base's for `merged`, F16 for `gguf`, F32 for adapters when absent
+    #[arg(long = "dtype", value_enum, value_name = "NAME")]
+    pub dtype: Option<DType>,
+    /// One zip of all files
+    #[arg(long = "zip")]
+    pub zip: bool,
+    /// Where the files go
+    #[arg(long = "output_dir", value_name = "DIR")]
+    pub output_dir: PathBuf,
+    /// Replace what an earlier export left in the output folder
+    #[arg(long = "overwrite_output_dir")]
+    pub overwrite_output_dir: bool,
+    /// `auto`, `cpu` or `gpu`
+    #[arg(long = "device", value_name = "NAME")]
+    pub device: Option<String>,
+}
+
+/// [`ExportFormat`] as a flag has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// The adapter in PEFT's layout
+    Adapter,
+    /// A Hugging Face folder with the adapter folded into the base's weights
+    Merged,
+    /// The same model as one GGUF file, for llama.cpp and its kin
+    Gguf,
+    /// The adapter as a GGUF file, for llama.cpp's --lora
+    #[value(name = "gguf_lora")]
+    GgufLora,
+}
+
+/// [`ExportDType`] as a flag has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DType {
+    F32,
+    F16,
+    Bf16,
+    /// 8-bit blocks, GGUF only
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+impl From<Format> for ExportFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Adapter => Self::Adapter,
+            Format::Merged => Self::Merged,
+            Format::Gguf => Self::Gguf,
+            Format::GgufLora => Self::GgufLora,
+        }
+    }
+}
+
+impl From<DType> for ExportDType {
+    fn from(dtype: DType) -> Self {
+        match dtype {
+            DType::F32 => Self::F32,
+            DType::F16 => Self::F16,
+            DType::Bf16 => Self::Bf16,
+            DType::Q8_0 => Self::Q8_0,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -219,6 +305,7 @@ impl CommonArgs {
         over(&mut config.data.label_column, &self.label_column);
         over(&mut config.data.max_eval_samples, &self.max_eval_samples);
         over(&mut config.model.max_seq_length, &self.max_seq_length);
+        over(&mut config.model.quantization, &self.quantization);
         over(&mut config.training.batch_size, &self.batch_size);
     }
 }
@@ -233,6 +320,7 @@ impl TrainArgs {
         let training = &mut config.training;
         over(&mut training.method, &self.method);
         over(&mut training.gradient_accumulation_steps, &self.gradient_accumulation_steps);
+        over(&mut training.gradient_checkpointing, &self.gradient_checkpointing);
         over(&mut training.learning_rate, &self.learning_rate);
         over(&mut training.num_epochs, &self.num_epochs);
         over(&mut training.max_steps, &self.max_steps);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use paddock::{
     engine::Engine,
-    event::{Command, Event},
+    event::{Command, Event, FileInfo},
     platform::NamedFile,
 };
 use pollster::block_on;
@@ -14,7 +14,7 @@ use signal_hook::{
 };
 
 use crate::{
-    files::{Result, failure},
+    files::{Result, Writing, failure},
     output::Output,
 };
 
@@ -30,11 +30,35 @@ impl<'a> Driver<'a> {
 
     /// Sends `command` and pumps until its work is done. Gives back what was answered, without progress and steps.
     pub fn send(&mut self, command: Command, files: Vec<NamedFile>) -> Result<Vec<Event>> {
+        self.pump(command, files, |_, _, _| Ok(()))
+    }
+
+    /// Exports into a folder; what stands there in the end is up to the caller.
+    pub fn export(&mut self, command: Command, writing: &mut Writing<'_>) -> Result<Vec<FileInfo>> {
+        let answers = self.pump(command, Vec::new(), |name, offset, bytes| writing.append(name, offset, bytes))?;
+        let exported = answers.into_iter().find_map(|event| match event {
+            Event::Exported { files, .. } => Some(files),
+            _ => None,
+        });
+        exported.ok_or_else(|| failure("the export was stopped", "Start it again."))
+    }
+
+    fn pump(
+        &mut self,
+        command: Command,
+        files: Vec<NamedFile>,
+        mut chunk: impl FnMut(&str, u64, &[u8]) -> Result<()>,
+    ) -> Result<Vec<Event>> {
         let mut answers = Vec::new();
-        let mut stopping = false;
+        // What was interrupted before concerns this command no more.
+        let mut stopping = interrupted();
         let mut envelopes = block_on(self.engine.handle(command, files));
         loop {
             for envelope in envelopes {
+                if let Event::ExportChunk { file, offset, .. } = &envelope.event {
+                    chunk(file, *offset, &self.engine.take_chunk())?;
+                    continue;
+                }
                 self.output.event(&envelope)?;
                 match envelope.event {
                     Event::Failed(failure) => return Err(failure),
@@ -47,17 +71,12 @@ impl<'a> Driver<'a> {
             }
             envelopes = if !stopping && interrupted() {
                 stopping = true;
-                self.output.note("stopping after this step; press Ctrl-C again to quit at once");
+                self.output.note("stopping; press Ctrl-C again to quit at once");
                 block_on(self.engine.handle(Command::Stop, Vec::new()))
             } else {
                 block_on(self.engine.advance())
             };
         }
-    }
-
-    /// The bytes of the last export.
-    pub fn take_exports(&mut self) -> Vec<(String, Vec<u8>)> {
-        self.engine.take_exports()
     }
 }
 

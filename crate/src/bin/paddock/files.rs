@@ -137,19 +137,18 @@ pub const RECORD: &str = "metrics.json";
 
 impl OutputDir {
     /// Makes the folder and proves that it can be written to. Refuses one that holds something unless `overwrite`, and
-    /// always one that is the base model's own.
-    pub fn prepare(path: &Path, overwrite: bool, model: Option<&Path>) -> Result<Self> {
+    /// always one of the `inputs` (the base model, an adapter).
+    pub fn prepare(path: &Path, overwrite: bool, inputs: &[&Path]) -> Result<Self> {
         let cannot_write = |error: io::Error| cannot("write to", path, &error);
         if path.exists() && !path.is_dir() {
             return Err(failure(format!("--output_dir {} is a file", path.display()), "Name a folder."));
         }
         fs::create_dir_all(path).map_err(cannot_write)?;
-        if let (Some(model), Ok(own)) = (model, path.canonicalize())
-            && model.canonicalize().is_ok_and(|model| model == own)
-        {
+        let own = path.canonicalize().map_err(cannot_write)?;
+        if inputs.iter().any(|input| input.canonicalize().is_ok_and(|input| input == own)) {
             return Err(failure(
-                format!("--output_dir {} is the folder of the base model", path.display()),
-                "Name another folder, so that the base model stays as it is.",
+                format!("--output_dir {} is the folder of the base model or adapter", path.display()),
+                "Name another folder, so that it stays as it is.",
             ));
         }
         let empty = fs::read_dir(path).map_err(cannot_write)?.next().is_none();
@@ -164,26 +163,17 @@ impl OutputDir {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// Writes all files beside their places, then moves them there, then removes what only the earlier run had.
-    pub fn write(&self, files: &[(String, Vec<u8>)]) -> Result<()> {
-        let stale = self.recorded();
-        let mut parts = Parts(Vec::new());
+    /// Writes these files and nothing else.
+    pub fn write_all(&self, files: &[(String, Vec<u8>)]) -> Result<()> {
+        let mut writing = self.writing();
         for (name, bytes) in files {
-            let target = self.path.join(name);
-            parts.0.push(write_part(&target, bytes)?);
+            writing.put(name, bytes)?;
         }
-        for ((name, _), part) in files.iter().zip(&parts.0) {
-            let target = self.path.join(name);
-            fs::rename(part, &target).map_err(|error| cannot("write", &target, &error))?;
-        }
-        for name in stale.iter().filter(|name| files.iter().all(|(new, _)| new != *name)) {
-            let target = self.path.join(name);
-            match fs::remove_file(&target) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot("remove", &target, &error)),
-                _ => {}
-            }
-        }
-        Ok(())
+        writing.finish()
+    }
+
+    pub fn writing(&self) -> Writing<'_> {
+        Writing { folder: self, names: Vec::new(), parts: Parts(Vec::new()), open: None }
     }
 
     /// The plain file names under `files` in an earlier run's record.
@@ -196,6 +186,83 @@ impl OutputDir {
             .filter(|name| Path::new(name).file_name().is_some_and(|file| file == *name))
             .map(str::to_owned)
             .collect()
+    }
+}
+
+/// Files on their way into a folder: written beside their places, and moved there when all of them are whole.
+pub struct Writing<'a> {
+    folder: &'a OutputDir,
+    names: Vec<String>,
+    parts: Parts,
+    /// The last one, while it grows.
+    open: Option<File>,
+}
+
+impl Writing<'_> {
+    /// Adds bytes to the file `name`, which begins where `offset` is 0.
+    pub fn append(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
+        let target = self.folder.path.join(name);
+        if offset == 0 && self.names.last().is_none_or(|last| last != name) {
+            self.close()?;
+            let part = part_of(&target);
+            let file = File::create(&part).map_err(|error| cannot("write", &target, &error))?;
+            self.parts.0.push(part);
+            self.names.push(name.to_owned());
+            self.open = Some(file);
+        }
+        let Some(file) = self.open.as_mut().filter(|_| self.names.last().is_some_and(|last| last == name)) else {
+            return Err(failure(
+                format!("{name} is not the file that is being written"),
+                "This is a fault in paddock: please report it.",
+            ));
+        };
+        file.write_all(bytes).map_err(|error| cannot("write", &target, &error))
+    }
+
+    /// Writes one file whole, in place of an earlier one of this name.
+    pub fn put(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.close()?;
+        if let Some(at) = self.names.iter().position(|other| other == name) {
+            self.names.remove(at);
+            let _ = fs::remove_file(self.parts.0.remove(at));
+        }
+        self.append(name, 0, bytes)
+    }
+
+    /// What was written under this name.
+    pub fn read(&mut self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some(at) = self.names.iter().position(|other| other == name) else { return Ok(None) };
+        fs::read(&self.parts.0[at]).map(Some).map_err(|error| cannot("read", &self.parts.0[at], &error))
+    }
+
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(file) = self.open.take() else { return Ok(()) };
+        file.sync_all().map_err(|error| cannot("write", &self.folder.path, &error))
+    }
+
+    /// Moves all files to their places, then removes what only the earlier run had. The record comes last, so that a
+    /// folder with one is whole.
+    pub fn finish(mut self) -> Result<()> {
+        self.close()?;
+        let stale = self.folder.recorded();
+        let mut files: Vec<_> = self.names.iter().zip(&self.parts.0).collect();
+        files.sort_by_key(|(name, _)| *name == RECORD);
+        for (name, part) in &files {
+            let target = self.folder.path.join(name);
+            fs::rename(part, &target).map_err(|error| cannot("write", &target, &error))?;
+        }
+        for name in stale.iter().filter(|name| files.iter().all(|(new, _)| new != name)) {
+            let target = self.folder.path.join(name);
+            match fs::remove_file(&target) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot("remove", &target, &error)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -218,10 +285,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn write_part(target: &Path, bytes: &[u8]) -> Result<PathBuf> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    name.push(format!(".{}.part", std::process::id()));
-    let part = target.with_file_name(name);
+    let part = part_of(target);
     let written = File::create(&part).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
@@ -231,4 +295,12 @@ fn write_part(target: &Path, bytes: &[u8]) -> Result<PathBuf> {
         cannot("write", target, &error)
     })?;
     Ok(part)
+}
+
+/// Where a file stands until it is whole.
+fn part_of(target: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(format!(".{}.part", std::process::id()));
+    target.with_file_name(name)
 }

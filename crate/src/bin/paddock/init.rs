@@ -30,7 +30,7 @@ pub fn run(args: &InitArgs, output: &mut Output) -> Result<()> {
     for message in read.warnings {
         output.warning(message)?;
     }
-    let folder = OutputDir::prepare(&args.output_dir, args.overwrite_output_dir, None)?;
+    let folder = OutputDir::prepare(&args.output_dir, args.overwrite_output_dir, &[])?;
     output.note(&format!("learning a vocabulary from {} texts", read.rows.len()));
     let texts = read.rows.iter().map(|(_, text)| text.as_str());
     let tokenizer = train_bpe(texts, args.vocab_size)?;
@@ -48,7 +48,7 @@ pub fn run(args: &InitArgs, output: &mut Output) -> Result<()> {
     })?;
     let mut files = model::init(&sizes, [BOS, EOS, PAD].map(|token| Some(token.1)), dtype, args.seed)?;
     files.push(("tokenizer.json".to_owned(), tokenizer));
-    folder.write(&files)?;
+    folder.write_all(&files)?;
     let place = args.output_dir.display();
     let fields =
         json!({"output_dir": place.to_string(), "vocab_size": args.vocab_size, "parameters": parameters as u64});

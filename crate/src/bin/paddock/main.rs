@@ -4,9 +4,10 @@ mod apply;
 mod args;
 mod driver;
 mod env;
+mod export;
 mod files;
+mod hub;
 mod init;
-
 mod model;
 mod output;
 mod rows;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(args, &mut output),
         Command::Eval(args) => apply::eval(args, &mut output),
         Command::Predict(args) => apply::predict(args, &mut output),
+        Command::Export(args) => export::run(args, &mut output),
         Command::Env => env::run(&mut output),
         Command::Init(args) => init::run(args, &mut output),
     }));

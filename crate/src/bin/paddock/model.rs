@@ -1,4 +1,4 @@
-//! `--model_name_or_path`: a folder or GGUF file on this machine, or the built-in starter model.
+//! `--model_name_or_path`: a folder or GGUF file on this machine, a repository of the hub, or the built-in starter model.
 
 use std::path::Path;
 
@@ -6,6 +6,8 @@ use paddock::platform::NamedFile;
 
 use crate::{
     files::{self, Result, failure},
+    hub::{self, Repo},
+    output::Output,
     starter,
 };
 
@@ -16,17 +18,22 @@ fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
-/// The model's name and its files. A folder called `starter` is reached as `./starter`.
-pub fn open(path: &Path) -> Result<(String, Vec<NamedFile>)> {
+/// The model's name and its files. A folder called `starter` is reached as `./starter`; a folder goes before a
+/// repository of the same name.
+pub fn open(path: &Path, output: &mut Output) -> Result<(String, Vec<NamedFile>)> {
     if path == Path::new(STARTER) {
         return Ok((STARTER.to_owned(), starter::files()));
     }
     if !path.exists() {
-        return Err(failure(
-            format!("--model_name_or_path {}: no such folder or file", path.display()),
-            "Give a folder on this machine with config.json, model.safetensors and tokenizer.json, a .gguf file, or \
-             `starter`; models are not downloaded from the hub.",
-        ));
+        let Some(repo) = path.to_str().and_then(Repo::parse).filter(|_| !is_gguf(path)) else {
+            return Err(failure(
+                format!("--model_name_or_path {}: no such folder or file", path.display()),
+                "Give a folder on this machine with config.json, model.safetensors and tokenizer.json, a .gguf file, the \
+                 name of a repository on the hub (org/name), or `starter`.",
+            ));
+        };
+        let folder = hub::open(&repo, output)?;
+        return Ok((repo.id, files::open_folder(&folder)?));
     }
     let name = files::utf8(path.file_name().map_or(path, Path::new))?;
     if path.is_dir() {

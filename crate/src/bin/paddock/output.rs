@@ -114,6 +114,24 @@ impl Output {
         self.event(&Envelope { run: String::new(), event })
     }
 
+    /// How far a file from the hub is.
+    pub fn download(&mut self, file: &str, done: u64, total: Option<u64>) -> Result<()> {
+        if self.json {
+            return self.line(&tagged("download", &json!({"file": file, "done": done, "total": total})));
+        }
+        if self.bar.message() != file {
+            self.phase = None;
+            if !io::stderr().is_terminal() {
+                self.note(&format!("fetching {file}"));
+            }
+            let known = "{msg} {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+            self.start_bar(total.unwrap_or(0), known, "{msg} {spinner} {bytes}");
+            self.bar.set_message(file.to_owned());
+        }
+        self.bar.set_position(done);
+        Ok(())
+    }
+
     /// One classified row, `row` counted from 1.
     pub fn prediction(&mut self, row: u64, prediction: &Prediction) -> Result<()> {
         if self.json {
@@ -182,6 +200,7 @@ impl Output {
             Phase::Tokenizing => "tokenizing",
             Phase::WarmingUp => "warming up (compiling kernels)",
             Phase::Evaluating => "evaluating",
+            Phase::Exporting => "writing",
         };
         if self.phase.replace(phase) != Some(phase) {
             if !io::stderr().is_terminal() {

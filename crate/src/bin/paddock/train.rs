@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use clap::ValueEnum;
 use paddock::{
-    config::RawConfig,
+    config::{Config, Method, RawConfig},
     event::{Command, Event, ExportFormat, Plan, Summary},
     platform::NamedFile,
 };
@@ -12,7 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     args::TrainArgs,
     driver::{self, Driver},
-    files::{self, OutputDir, RECORD, Result, failure},
+    export,
+    files::{self, OutputDir, Result, failure},
     model,
     output::{Output, metrics_text},
     settings,
@@ -22,9 +24,15 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
     let config = configure(args)?;
     let model_path = Path::new(config.model.name_or_path.as_deref().unwrap_or(model::STARTER));
     let data = open_data(&config)?;
-    let (name, model) = model::open(model_path)?;
-    let base = (name != model::STARTER).then_some(model_path);
+    let (name, model) = model::open(model_path, output)?;
+    let base: &[&Path] = if name == model::STARTER { &[] } else { &[model_path] };
     let folder = OutputDir::prepare(&args.output_dir, args.overwrite_output_dir, base)?;
+    // Before the run, so that a folder in the way does not cost its result.
+    let further = args.export_format.iter().map(|format| {
+        let name = format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        Ok((*format, OutputDir::prepare(&args.output_dir.join(name), args.overwrite_output_dir, base)?))
+    });
+    let further = further.collect::<Result<Vec<_>>>()?;
 
     let mut driver = Driver::new(output);
     driver.send(Command::Inspect, Vec::new())?;
@@ -50,15 +58,12 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
             "Start the run again and let it take a step.",
         ));
     }
-    let format = ExportFormat::Folder;
-    driver.send(Command::Export { format }, Vec::new())?;
-    let mut files = driver.take_exports();
-    // The engine knows what happened; the command adds where the data came from and what it writes.
-    files.retain(|(name, _)| name != RECORD);
-    let record = record(&config, plan, summary, &files);
-    // Last, so that a folder with metrics is a whole one.
-    files.push((RECORD.to_owned(), format!("{record:#}\n").into_bytes()));
-    folder.write(&files)?;
+    let method = Config::resolve(&config)?.training.method;
+    let format = if method == Method::Lora { ExportFormat::Adapter } else { ExportFormat::Merged };
+    export::write(&mut driver, &folder, format, None, false, &record(&config, plan))?;
+    for (format, folder) in &further {
+        export::write(&mut driver, folder, (*format).into(), None, false, &json!({}))?;
+    }
 
     report(&args.output_dir, summary, output)
 }
@@ -100,23 +105,14 @@ fn open_data(config: &RawConfig) -> Result<Vec<NamedFile>> {
     Ok(opened)
 }
 
-/// `metrics.json`. `files` lets a later run with --overwrite_output_dir remove what this one wrote.
-fn record(config: &RawConfig, plan: &Plan, summary: &Summary, files: &[(String, Vec<u8>)]) -> Value {
-    let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).chain([RECORD]).collect();
+/// What the command knows of a run beside its metrics: where the data came from.
+fn record(config: &RawConfig, plan: &Plan) -> Value {
     json!({
-        "paddock_version": env!("CARGO_PKG_VERSION"),
         "model_name_or_path": config.model.name_or_path,
         "train_file": config.data.train_file,
         "device": plan.device,
         "labels": plan.labels,
         "train_rows": plan.train_rows,
-        "rows": summary.rows,
-        "completed": summary.completed,
-        "steps": summary.steps,
-        "seconds": summary.seconds,
-        "before": summary.before,
-        "after": summary.after,
-        "files": names,
     })
 }
 

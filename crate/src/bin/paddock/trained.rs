@@ -1,4 +1,4 @@
-//! Which trained model `eval` and `predict` use: a base with an adapter, or a fully fine-tuned folder.
+//! Which trained model `eval`, `predict` and `export` use: a base with an adapter, or a fully fine-tuned folder.
 
 use std::{
     fs::File,
@@ -18,7 +18,8 @@ use crate::{
 
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const RUN: &str = "run.yaml";
-const WEIGHTS: &str = "model.safetensors";
+/// A whole model's weights, in one file or in several with their index.
+const WEIGHTS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
 
 pub struct Trained {
     model: PathBuf,
@@ -33,7 +34,7 @@ impl Trained {
         let (model, adapter) = match (args.model_name_or_path.clone(), args.adapter.clone()) {
             // What `train` wrote can be named by either flag.
             (None, Some(folder)) if is_full_model(&folder) => (folder, None),
-            (Some(folder), None) if folder.join(ADAPTER_CONFIG).is_file() && !folder.join(WEIGHTS).is_file() => {
+            (Some(folder), None) if folder.join(ADAPTER_CONFIG).is_file() && !has_weights(&folder) => {
                 (base_of(&folder)?, Some(folder))
             }
             (Some(model), adapter) => (model, adapter),
@@ -57,9 +58,15 @@ impl Trained {
         Ok(Self { model, adapter, config })
     }
 
+    /// The folders that it is read from.
+    pub fn inputs(&self) -> Vec<&Path> {
+        let base = (self.model != Path::new(model::STARTER)).then_some(self.model.as_path());
+        base.into_iter().chain(self.adapter.as_deref()).collect()
+    }
+
     /// Opens base, data and adapter, in this order.
     pub fn open(&self, driver: &mut Driver<'_>, data: Option<NamedFile>) -> Result<()> {
-        let (name, model) = model::open(&self.model)?;
+        let (name, model) = model::open(&self.model, driver.output)?;
         let adapter = match &self.adapter {
             Some(path) if path.is_dir() => files::open_folder(path)?,
             Some(path) => vec![files::open_file(path, files::utf8(path.file_name().map_or(path, Path::new))?)?],
@@ -77,7 +84,11 @@ impl Trained {
 }
 
 fn is_full_model(folder: &Path) -> bool {
-    !folder.join(ADAPTER_CONFIG).exists() && folder.join(WEIGHTS).is_file()
+    !folder.join(ADAPTER_CONFIG).exists() && has_weights(folder)
+}
+
+fn has_weights(folder: &Path) -> bool {
+    WEIGHTS.iter().any(|name| folder.join(name).is_file())
 }
 
 /// Keeps what says how a text is read; the files, the device and the row limits were the training's own.
