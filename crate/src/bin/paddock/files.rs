@@ -92,7 +92,7 @@ pub fn open_folder(path: &Path) -> Result<Vec<NamedFile>> {
         let entry = entry.map_err(|error| cannot("read", path, &error))?.path();
         let wanted = matches!(
             entry.extension().and_then(|extension| extension.to_str()),
-            Some("json" | "safetensors" | "model")
+            Some("json" | "safetensors" | "model" | "jinja")
         );
         if let Some(name) = entry.file_name().and_then(|name| name.to_str()).filter(|_| wanted && entry.is_file()) {
             files.push(open_file(&entry, name.to_owned())?);
