@@ -17,13 +17,14 @@ use crate::{
     model::{HeadKind, Llama, LlamaConfig, Param},
     platform::NamedFile,
     rng::normal,
-    tokenizer::{SpecialIds, Tokenizer},
+    tokenizer::{ChatTemplate, SpecialIds, Tokenizer, TokenizerConfig, tokenizer_model_json},
 };
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// Larger configuration and tokenizer files are refused.
 const MAX_TEXT: u64 = 256 << 20;
@@ -61,7 +62,7 @@ impl Folder {
             }
             None => {
                 let config = LlamaConfig::from_json(&text(&mut files, "config.json").await?)?;
-                let json = text(&mut files, TOKENIZER).await?;
+                let json = tokenizer_json(&mut files).await?;
                 (Weights::new(config, safetensors(&mut files).await?)?, json)
             }
         };
@@ -70,7 +71,7 @@ impl Folder {
         let tokenizer = Tokenizer::from_json_bytes(TOKENIZER, &tokenizer_json, special)?;
         tokenizer.check_model_vocab(config.vocab_size)?;
         texts.push((TOKENIZER.to_string(), tokenizer_json));
-        for extra in [TOKENIZER_CONFIG, "special_tokens_map.json", "generation_config.json"] {
+        for extra in [TOKENIZER_CONFIG, CHAT_TEMPLATE, "special_tokens_map.json", "generation_config.json"] {
             if files.contains_key(extra) {
                 texts.push((extra.into(), text(&mut files, extra).await?));
             }
@@ -80,6 +81,17 @@ impl Folder {
 
     pub fn config(&self) -> &LlamaConfig {
         &self.weights.config
+    }
+
+    /// How the model wants conversations written, where its files say so. `now` is what [`ChatTemplate::new`] wants.
+    pub fn chat_template(&self, now: u64) -> Result<Option<ChatTemplate>> {
+        let file = |name: &str| self.texts.iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes.as_slice());
+        let config = file(TOKENIZER_CONFIG).map(TokenizerConfig::from_json_bytes).transpose()?.unwrap_or_default();
+        if let Some(source) = file(CHAT_TEMPLATE) {
+            return ChatTemplate::new(CHAT_TEMPLATE, &String::from_utf8_lossy(source), &config, now).map(Some);
+        }
+        let source = config.chat_template(None)?;
+        source.map(|source| ChatTemplate::new(TOKENIZER_CONFIG, source, &config, now)).transpose()
     }
 
     pub fn summary(&self) -> ModelSummary {
@@ -103,11 +115,29 @@ async fn text(files: &mut HashMap<String, NamedFile>, name: &str) -> Result<Vec<
         let there = if files.is_empty() { "no file at all".into() } else { listed(files) };
         Error::model(name, "the file", "one in the model's folder", format!("none; there is {there}"))
     })?;
-    let size = file.blob.size();
+    whole(&file).await
+}
+
+async fn whole(NamedFile { name, blob }: &NamedFile) -> Result<Vec<u8>> {
+    let size = blob.size();
     if size > MAX_TEXT {
         return Err(Error::model(name, "the file", format!("at most {MAX_TEXT} bytes"), format!("{size} bytes")));
     }
-    file.blob.read(0, size as usize).await.map_err(|e| Error::io(name, e))
+    blob.read(0, size as usize).await.map_err(|e| Error::io(name, e))
+}
+
+/// The folder's tokenizer.json, or one made of its tokenizer.model.
+async fn tokenizer_json(files: &mut HashMap<String, NamedFile>) -> Result<Vec<u8>> {
+    const MODEL: &str = "tokenizer.model";
+    if files.contains_key("tokenizer.json") || !files.contains_key(MODEL) {
+        return text(files, "tokenizer.json").await;
+    }
+    let bytes = text(files, MODEL).await?;
+    let config = match files.get(TOKENIZER_CONFIG) {
+        Some(file) => TokenizerConfig::from_json_bytes(&whole(file).await?)?,
+        None => TokenizerConfig::default(),
+    };
+    tokenizer_model_json(MODEL, &bytes, &config)
 }
 
 fn listed(files: &HashMap<String, NamedFile>) -> String {

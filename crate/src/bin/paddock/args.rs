@@ -39,6 +39,8 @@ pub enum Command {
     Env,
     /// Make a LLaMA folder with random weights and a vocabulary learnt from a text
     Init(InitArgs),
+    /// Show the token ids that a model sees for a text
+    Tokenize(TokenizeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -294,6 +296,25 @@ pub struct InitArgs {
     /// Replace what an earlier run left in the output folder
     #[arg(long = "overwrite_output_dir")]
     pub overwrite_output_dir: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("input").required(true).args(["test_file", "text"]))]
+pub struct TokenizeArgs {
+    /// A Hugging Face folder, or `starter`
+    #[arg(long = "model_name_or_path", value_name = "DIR|starter")]
+    pub model_name_or_path: PathBuf,
+    /// A table with a text column
+    #[arg(long = "test_file", value_name = "FILE")]
+    pub test_file: Option<PathBuf>,
+    #[arg(long = "text_column", value_name = "NAME")]
+    pub text_column: Option<String>,
+    /// A text; can be repeated
+    #[arg(long = "text", value_name = "TEXT", allow_hyphen_values = true)]
+    pub text: Vec<String>,
+    /// Each text is what a user says: put it into the model's chat template first
+    #[arg(long = "apply_chat_template")]
+    pub apply_chat_template: bool,
 }
 
 impl CommonArgs {
