@@ -66,7 +66,7 @@ async function store(engine) {
       else if (envelope.type === 'exported') post(envelope, await exports.end(), id);
     }
   } catch (error) {
-    exports.drop();
+    await exports.drop();
     await engine.handle({ type: 'stop' }, []);
     const message = `The export could not be stored: ${error instanceof Error ? `${error.name} ${error.message}` : error}`;
     post({ run: '', type: 'failed', message, advice: 'Free some disk space, or close private windows, and export again.' });

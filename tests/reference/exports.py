@@ -27,6 +27,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from fetch import PADDOCK
+from finetune import batches
 from smollm2_to_hf import hf_name, unpermute
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,7 +159,8 @@ class LlamaCpp:
 
 def check_language_model(program, base, work):
     speeches = PADDOCK / "data" / "sotu.txt"
-    lines = speeches.read_text(encoding="utf-8").splitlines()[:60]
+    words = speeches.read_text(encoding="utf-8").split()[:1200]
+    lines = [" ".join(part) for part in batches(words, 30)]
     (work / "text.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     out = work / "causal"
     paddock(program, "train", "--model_name_or_path", base, "--train_file", work / "text.txt", "--task", "text-generation",
@@ -204,15 +206,20 @@ def main():
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     parser.add_argument("--paddock", type=Path, default=target / "release" / "paddock")
     parser.add_argument("--work", type=Path)
+    parser.add_argument("--parts", default="classifier,peft,causal", help="which of them to check")
     parser.add_argument("--keep", action="store_true", help="leave the exports in --work")
     options = parser.parse_args()
     torch.set_num_threads(2)
     work = options.work or Path(tempfile.mkdtemp(prefix="paddock-exports-"))
     work.mkdir(parents=True, exist_ok=True)
     try:
-        check_classifier(options.paddock, options.model, options.data, work)
-        check_peft_adapter(options.paddock, options.model, options.data, work)
-        check_language_model(options.paddock, options.model, work)
+        parts = options.parts.split(",")
+        if "classifier" in parts:
+            check_classifier(options.paddock, options.model, options.data, work)
+        if "peft" in parts:
+            check_peft_adapter(options.paddock, options.model, options.data, work)
+        if "causal" in parts:
+            check_language_model(options.paddock, options.model, work)
     finally:
         if not options.keep:
             shutil.rmtree(work, ignore_errors=True)

@@ -121,9 +121,14 @@ fn answer(stream: TcpStream, state: &Mutex<State>, port: u16) -> std::io::Result
         if name == WEIGHTS {
             let linked = (size + state.manners.linked_size.unwrap_or(0)).to_string();
             let to = format!("http://localhost:{port}/cdn/{name}");
-            let more = [("X-Linked-Etag", format!("\"{sha256}\"")), ("X-Linked-Size", linked), ("Location", to)];
+            let tag = format!("\"{sha256}\"");
+            let more = [("X-Linked-Etag", tag), ("X-Linked-Size", linked), ("Location", to), ("ETag", "W/\"x\"".into())];
             return write(stream, 302, &more, b"", None);
         }
+        let to = format!("/kept/{name}");
+        return write(stream, 307, &[("Location", to), ("ETag", "W/\"of-the-redirect\"".into())], b"", None);
+    }
+    if path == format!("/kept/{name}") {
         return write(stream, 200, &[("ETag", format!("\"{}\"", &sha256[..40]))], &content, None);
     }
     assert_eq!(path, format!("/cdn/{WEIGHTS}"));

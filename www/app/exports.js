@@ -21,7 +21,7 @@ export class Exports {
 
   /** @param {number} bytes of all files */
   async begin(bytes) {
-    this.drop();
+    await this.drop();
     this.#folder = await privateFolder(bytes);
   }
 
@@ -43,11 +43,13 @@ export class Exports {
     return this.#done.splice(0);
   }
 
-  /** What was written so far is of no use. */
-  drop() {
+  /** What was written and not handed over yet is of no use. */
+  async drop() {
     this.#file?.access?.close();
+    const folder = this.#file || this.#done.length ? this.#folder : null;
     this.#file = null;
     this.#done = [];
+    if (folder) await (await root()).removeEntry(folder.name, { recursive: true }).catch(() => {});
   }
 
   /** @param {string} name */
@@ -76,14 +78,15 @@ export class Exports {
   }
 }
 
+const root = async () => (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER, { create: true });
+
 /**
  * A new folder in the private file system, older ones removed; null where there is none or no room for `bytes`.
  * @param {number} bytes @returns {Promise<FileSystemDirectoryHandle | null>}
  */
 async function privateFolder(bytes) {
   try {
-    const root = await navigator.storage.getDirectory();
-    const all = await root.getDirectoryHandle(FOLDER, { create: true });
+    const all = await root();
     for await (const name of /** @type {any} */ (all).keys()) {
       // One that another tab still writes cannot be removed.
       if (Date.now() - parseInt(name, 10) > KEPT_MS) await all.removeEntry(name, { recursive: true }).catch(() => {});

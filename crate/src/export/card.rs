@@ -57,10 +57,13 @@ pub(super) fn write(applied: &Applied, format: ExportFormat) -> String {
     if lora {
         tags.push("lora");
     }
-    let what = match (format, lora) {
-        (ExportFormat::Adapter | ExportFormat::GgufLora, _) => "A LoRA adapter for",
-        (_, true) => "With a LoRA adapter folded in:",
-        (_, false) => "With every weight fine-tuned:",
+    // A model that was only opened may be any: nothing is claimed of it.
+    let trained = lora || applied.summary.is_some();
+    let what = match (format, lora, trained) {
+        (ExportFormat::Adapter | ExportFormat::GgufLora, ..) => "A LoRA adapter for",
+        (_, true, _) => "With a LoRA adapter folded in:",
+        (_, false, true) => "With every weight fine-tuned:",
+        (_, false, false) => "The weights of",
     };
     let version = env!("CARGO_PKG_VERSION");
     let mut out = format!("---\nbase_model: {}\n", quoted(base));
@@ -69,8 +72,9 @@ pub(super) fn write(applied: &Applied, format: ExportFormat) -> String {
     }
     out += &format!("pipeline_tag: {task}\ntags:\n");
     tags.iter().for_each(|tag| out += &format!("- {tag}\n"));
-    out += &format!("---\n\n# {}, fine-tuned for {}\n\n", inline(base), task.replace('-', " "));
-    out += &format!("{what} {}, made with Paddock {version}.\n\n", inline(base));
+    let title = if trained { format!(", fine-tuned for {}", task.replace('-', " ")) } else { String::new() };
+    out += &format!("---\n\n# {}{title}\n\n", inline(base));
+    out += &format!("{what} {}, written by Paddock {version}.\n\n", inline(base));
     data(&mut out, &applied.data);
     labels(&mut out, &applied.labels);
     if let Some(summary) = &applied.summary {
@@ -78,7 +82,9 @@ pub(super) fn write(applied: &Applied, format: ExportFormat) -> String {
         out += &format!("## Results\n\nAfter {} steps{ended}, on {} held-out rows:\n\n", summary.steps, summary.rows);
         results(&mut out, summary.before.as_ref(), summary.after.as_ref());
     }
-    settings(&mut out, config);
+    if trained {
+        settings(&mut out, config);
+    }
     out
 }
 

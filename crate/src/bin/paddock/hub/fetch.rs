@@ -18,7 +18,7 @@ use ureq::{
 use super::{
     Repo,
     cache::{self, Cache},
-    request::{Client, Failed},
+    request::{Answer, Client, Failed},
 };
 use crate::{
     files::{self, Result, failure},
@@ -90,7 +90,7 @@ impl Fetcher<'_> {
     }
 
     /// One request, from where an earlier one stopped.
-    fn attempt(&mut self, name: &str) -> Result<(String, Ended), Failed> {
+    fn attempt(&mut self, name: &str) -> Answer<(String, Ended)> {
         let refused = |failure: Failure| Failed::Refused(failure);
         // Which content it is, and so where an earlier attempt has left it, only an answer tells.
         let (info, mut response) = self.client.file(self.repo, self.commit, name, 0)?;

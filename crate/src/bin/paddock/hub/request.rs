@@ -27,6 +27,9 @@ pub struct Client {
     offline: bool,
 }
 
+/// An answer, or why there is none.
+pub type Answer<T> = std::result::Result<T, Failed>;
+
 /// Why an answer did not come.
 pub enum Failed {
     /// Nobody answers, or not now: trying again may help.
@@ -68,7 +71,7 @@ impl Client {
     }
 
     /// The commit of a revision, and the names of its files.
-    pub fn info(&self, repo: &Repo) -> Result<(String, Vec<String>), Failed> {
+    pub fn info(&self, repo: &Repo) -> Answer<(String, Vec<String>)> {
         let revision = repo.revision.replace('/', "%2F");
         let url = format!("{}/api/models/{}/revision/{revision}", self.endpoint, repo.id);
         let mut response = self.get(&url, None)?;
@@ -99,14 +102,16 @@ impl Client {
         commit: &str,
         name: &str,
         offset: u64,
-    ) -> Result<(FileInfo, Response<Body>), Failed> {
+    ) -> Answer<(FileInfo, Response<Body>)> {
         let mut url = self.file_url(repo, commit, name);
         let mut info: Option<FileInfo> = None;
         for _ in 0..=MOST_REDIRECTS {
             let response = self.get(&url, Some(offset))?;
             let header = |key: &str| response.headers().get(key).and_then(|value| value.to_str().ok());
-            // The first answer that names the content is the hub's own; later ones are of where it keeps it.
-            let tag = header("x-linked-etag").or(header("etag")).and_then(tag_of);
+            // The first answer that names the content is the hub's own; later ones are of where it keeps it. A redirect's
+            // plain ETag is its own.
+            let own = header("etag").filter(|_| !response.status().is_redirection());
+            let tag = header("x-linked-etag").or(own).and_then(tag_of);
             if info.is_none()
                 && let Some(tag) = tag
             {
@@ -135,7 +140,7 @@ impl Client {
         Err(Failed::Refused(failure(format!("{url}: too many redirects"), "Check HF_ENDPOINT, or try again later.")))
     }
 
-    fn get(&self, url: &str, offset: Option<u64>) -> Result<Response<Body>, Failed> {
+    fn get(&self, url: &str, offset: Option<u64>) -> Answer<Response<Body>> {
         if self.offline {
             return Err(Failed::Unreachable("HF_HUB_OFFLINE is set".into()));
         }
