@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 const LONGEST_TOKEN: usize = 512;
 /// Of all tokens together; Gemma's 256,000 have 3 MB.
 const MOST_TEXT: usize = 16 << 20;
-/// Merges have at most this many bytes for each byte of the tokens (Llama 3's: 4).
+/// Merges have at most this many bytes for each byte of the tokens (Llama 3's have 2.5).
 const MERGE_FACTOR: usize = 64;
 
 pub(super) const DAMAGED: &str = "The file may be damaged: download it again, or use the model's tokenizer.json.";

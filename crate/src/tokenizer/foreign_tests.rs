@@ -90,7 +90,7 @@ fn bytes_without_a_token_are_told_unless_they_are_control_characters() {
     }
     let tokenizer = Tokenizer::from_gguf("m.gguf", &vocab).expect("a tokenizer");
     let ids = |text: &str| tokenizer.encode(text, None).map(|encoded| encoded.ids);
-    assert_eq!(ids("1\u{1d}2").expect("left out"), ids("12").expect("a text"));
+    assert_eq!(ids("1\u{1d}2").expect("left out"), [ids("1").expect("a text"), ids("2").expect("a text")].concat());
     let error = ids("1z2").expect_err("no token").to_string();
     assert_eq!(error, "m.gguf: the vocabulary has no token for `z`, which the data needs");
 }

@@ -307,6 +307,7 @@ pub struct TokenizeArgs {
     /// A table with a text column
     #[arg(long = "test_file", value_name = "FILE")]
     pub test_file: Option<PathBuf>,
+    /// Its column with the texts; found by its name when absent
     #[arg(long = "text_column", value_name = "NAME")]
     pub text_column: Option<String>,
     /// A text; can be repeated
