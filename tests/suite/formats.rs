@@ -17,7 +17,7 @@ use paddock::{
     platform::{Blob, LocalFuture, Memory, NamedFile},
     rng,
     weights::{
-        Shards, Weights,
+        Packing, Shards, Weights,
         folder::{Folder, Loader},
         ggml::GgmlType,
         gguf::{GgufModel, GgufVocab, gguf_name},

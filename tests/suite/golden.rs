@@ -14,7 +14,7 @@ use paddock::{
     platform::{Memory, NamedFile},
     rng,
     train::{AdamWConfig, Trainer, factor, forward},
-    weights::{Weights, folder::Loader, safetensors::Header},
+    weights::{Packing, Weights, folder::Loader, safetensors::Header},
 };
 use pollster::block_on;
 
@@ -95,7 +95,7 @@ fn input(expected: &Expected, causal: bool) -> Batch {
     batch(ids, rows, seq, (0..rows).map(|row| length(row) as i32 - 1).collect(), targets)
 }
 
-fn batch(ids: Vec<i32>, rows: usize, seq: usize, last: Vec<i32>, targets: Targets) -> Batch {
+pub fn batch(ids: Vec<i32>, rows: usize, seq: usize, last: Vec<i32>, targets: Targets) -> Batch {
     Batch { tokens: rows * seq, ids, batch: rows, seq, last, targets, rows: (0..rows).collect(), micro: 0, micros: 1 }
 }
 
@@ -164,12 +164,14 @@ fn file_name(folder: &str, name: &str) -> String {
     if folder == "lora" && name == "score.weight" { format!("base_model.model.{name}") } else { name.to_string() }
 }
 
-const ADAMW: AdamWConfig = AdamWConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
+pub const ADAMW: AdamWConfig = AdamWConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
 
 fn full(folder: &str, head: HeadKind, outputs: usize) {
-    let mut model = model(folder, head, outputs);
-    model.params_mut().into_iter().for_each(|p| p.trainable = true);
-    check(folder, Trainer::new(model, ADAMW, Device::flex(), false), head == HeadKind::CausalLm);
+    for recompute in [false, true] {
+        let mut model = model(folder, head, outputs);
+        model.params_mut().into_iter().for_each(|p| p.trainable = true);
+        check(folder, Trainer::new(model, ADAMW, Device::flex(), recompute), head == HeadKind::CausalLm);
+    }
 }
 
 #[test]
@@ -244,12 +246,14 @@ fn heads_narrower_than_the_hidden_states() {
 #[test]
 fn lora_as_peft() {
     let config = PeftConfig::from_json(&fixture("lora/adapter/adapter_config.json")).expect("adapter_config.json");
-    let mut base = model("classify", HeadKind::Classification, 3);
-    let blob = Memory(fixture("lora/adapter/adapter_model.safetensors"));
     let lora = config.lora().expect("targets");
-    block_on(adapter::load(&mut base, &lora, "adapter_model.safetensors", &blob, &Device::flex())).expect("adapter");
-    let optimizer = AdamWConfig { weight_decay: 0.0, ..ADAMW };
-    check("lora", Trainer::new(base, optimizer, Device::flex(), false), false);
+    for recompute in [false, true] {
+        let mut base = model("classify", HeadKind::Classification, 3);
+        let path = "lora/adapter/adapter_model.safetensors";
+        block_on(adapter::load(&mut base, &lora, path, &Memory(fixture(path)), &Device::flex())).expect("adapter");
+        let optimizer = AdamWConfig { weight_decay: 0.0, ..ADAMW };
+        check("lora", Trainer::new(base, optimizer, Device::flex(), recompute), false);
+    }
 }
 
 #[test]

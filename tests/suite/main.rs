@@ -8,3 +8,4 @@ mod hostile;
 mod hub;
 mod memory;
 mod protocol;
+mod qlora;

@@ -216,6 +216,7 @@ fn every_key_can_be_set_and_merged() {
         let value = match kind {
             super::Kind::Text => "x",
             super::Kind::Number => "1",
+            super::Kind::Flag => "true",
             super::Kind::List => "x",
         };
         let mut one = RawConfig::default();
