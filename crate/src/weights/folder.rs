@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     Shards, Weights,
-    gguf::{GgufModel, GgufVocab},
+    gguf::{GgufModel, read_vocab},
 };
 use crate::{
     error::{Error, Result},
@@ -22,6 +22,7 @@ use crate::{
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// Larger configuration and tokenizer files are refused.
 const MAX_TEXT: u64 = 256 << 20;
@@ -40,34 +41,37 @@ impl Folder {
     /// were chosen one by one) goes by its GGUF file's.
     pub async fn open(mut name: String, files: Vec<NamedFile>) -> Result<Self> {
         let mut files: HashMap<String, NamedFile> = files.into_iter().map(|f| (f.name.clone(), f)).collect();
-        let (weights, tokenizer_json) = match gguf(&mut files)? {
+        let mut texts = Vec::new();
+        let weights = match gguf(&mut files)? {
             Some(file) => {
                 if name.is_empty() {
                     name.clone_from(&file.name);
                 }
                 let (config, model) = GgufModel::open(file).await?;
-                let json = match files.contains_key(TOKENIZER) {
-                    true => text(&mut files, TOKENIZER).await?,
-                    false => tokenizer_inside(&model)?,
-                };
-                (Weights::new(config, model)?, json)
+                // A tokenizer.json beside the file stands for the vocabulary inside.
+                if !files.contains_key(TOKENIZER) {
+                    let vocab = read_vocab(&model.gguf)?;
+                    texts.push((TOKENIZER.to_string(), vocab.tokenizer_json(&model.file.name)?));
+                    texts.push((TOKENIZER_CONFIG.to_string(), vocab.tokenizer_config_json()));
+                }
+                Weights::new(config, model)?
             }
             None => {
                 let config = LlamaConfig::from_json(&text(&mut files, "config.json").await?)?;
-                let json = text(&mut files, TOKENIZER).await?;
-                (Weights::new(config, safetensors(&mut files).await?)?, json)
+                texts.push((TOKENIZER.to_string(), text(&mut files, TOKENIZER).await?));
+                Weights::new(config, safetensors(&mut files).await?)?
             }
         };
-        let config = &weights.config;
-        let special = SpecialIds { bos: config.bos_token_id, eos: config.eos_token_id, pad: config.pad_token_id };
-        let tokenizer = Tokenizer::from_json_bytes(TOKENIZER, &tokenizer_json, special)?;
-        tokenizer.check_model_vocab(config.vocab_size)?;
-        let mut texts = vec![(TOKENIZER.to_string(), tokenizer_json)];
-        for extra in ["tokenizer_config.json", "special_tokens_map.json", "generation_config.json"] {
-            if files.contains_key(extra) {
+        for extra in [TOKENIZER, TOKENIZER_CONFIG, "special_tokens_map.json", "generation_config.json"] {
+            if files.contains_key(extra) && texts.iter().all(|(name, _)| name != extra) {
                 texts.push((extra.into(), text(&mut files, extra).await?));
             }
         }
+        let config = &weights.config;
+        let special = SpecialIds { bos: config.bos_token_id, eos: config.eos_token_id, pad: config.pad_token_id };
+        let json = texts.iter().find(|(name, _)| name == TOKENIZER).map_or(&[][..], |(_, json)| json);
+        let tokenizer = Tokenizer::from_json_bytes(TOKENIZER, json, special)?;
+        tokenizer.check_model_vocab(config.vocab_size)?;
         Ok(Self { name, weights: Rc::new(weights), tokenizer, texts })
     }
 
@@ -124,13 +128,6 @@ fn gguf(files: &mut HashMap<String, NamedFile>) -> Result<Option<NamedFile>> {
             Err(Error::format(first, message, "Choose one of the files instead of the folder."))
         }
     }
-}
-
-/// The vocabulary of a GGUF file as a tokenizer.json.
-fn tokenizer_inside(model: &GgufModel) -> Result<Vec<u8>> {
-    let vocab = GgufVocab::read(&model.gguf)?;
-    let message = format!("the vocabulary inside a GGUF file ({}) is not read yet", vocab.model);
-    Err(Error::tokenizer(&model.file.name, message, "Put the model's tokenizer.json beside the file."))
 }
 
 /// The folder's weights in one safetensors file or several.

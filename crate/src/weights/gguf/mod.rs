@@ -7,7 +7,7 @@ mod vocab;
 
 pub(super) use llama::written_as;
 pub use llama::{GgufModel, gguf_name, permuted_row};
-pub use vocab::GgufVocab;
+pub use vocab::read_vocab;
 
 use std::collections::BTreeMap;
 
