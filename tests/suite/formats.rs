@@ -303,14 +303,14 @@ fn gguf_of(config: &LlamaConfig, shapes: &[(String, Vec<usize>)]) -> Sparse {
         head.extend(4u32.to_le_bytes());
         head.extend((n as u32).to_le_bytes());
     }
-    let mut end = 0;
+    let mut end = 0u64;
     for (name, shape) in shapes {
         text(&mut head, &gguf_name(name).expect("a name"));
         head.extend((shape.len() as u32).to_le_bytes());
         shape.iter().rev().for_each(|n| head.extend((*n as u64).to_le_bytes()));
         let kind = if shape.len() == 1 { GgmlType::F32 } else { GgmlType::Q4_0 };
         head.extend(kind.id().to_le_bytes());
-        head.extend((end as u64).to_le_bytes());
+        head.extend(end.to_le_bytes());
         end += kind.bytes(shape.iter().product::<usize>() as u64).expect("blocks").next_multiple_of(32);
     }
     let start = (head.len() as u64).next_multiple_of(32);
