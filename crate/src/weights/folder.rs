@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     Packing, Shards, Weights,
-    gguf::{GgufModel, GgufVocab},
+    gguf::{GgufModel, read_vocab},
 };
 use crate::{
     error::{Error, Result},
@@ -44,38 +44,36 @@ impl Folder {
     pub async fn open(mut name: String, files: Vec<NamedFile>) -> Result<Self> {
         let mut files: HashMap<String, NamedFile> = files.into_iter().map(|f| (f.name.clone(), f)).collect();
         let mut texts = Vec::new();
-        let (weights, tokenizer_json) = match gguf(&mut files)? {
+        let weights = match gguf(&mut files)? {
             Some(file) => {
                 if name.is_empty() {
                     name.clone_from(&file.name);
                 }
                 let (config, model) = GgufModel::open(file).await?;
-                let json = match files.contains_key(TOKENIZER) {
-                    true => text(&mut files, TOKENIZER).await?,
-                    false => {
-                        let vocab = GgufVocab::read(&model.gguf)?;
-                        texts.push((TOKENIZER_CONFIG.into(), vocab.tokenizer_config_json()));
-                        vocab.tokenizer_json(&model.file.name)?
-                    }
-                };
-                (Weights::new(config, model)?, json)
+                // A tokenizer.json beside the file stands for the vocabulary inside.
+                if !files.contains_key(TOKENIZER) {
+                    let vocab = read_vocab(&model.gguf)?;
+                    texts.push((TOKENIZER.to_string(), vocab.tokenizer_json(&model.file.name)?));
+                    texts.push((TOKENIZER_CONFIG.to_string(), vocab.tokenizer_config_json()));
+                }
+                Weights::new(config, model)?
             }
             None => {
                 let config = LlamaConfig::from_json(&text(&mut files, "config.json").await?)?;
-                let json = tokenizer_json(&mut files).await?;
-                (Weights::new(config, safetensors(&mut files).await?)?, json)
+                texts.push((TOKENIZER.to_string(), tokenizer_json(&mut files).await?));
+                Weights::new(config, safetensors(&mut files).await?)?
             }
         };
-        let config = &weights.config;
-        let special = SpecialIds { bos: config.bos_token_id, eos: config.eos_token_id, pad: config.pad_token_id };
-        let tokenizer = Tokenizer::from_json_bytes(TOKENIZER, &tokenizer_json, special)?;
-        tokenizer.check_model_vocab(config.vocab_size)?;
-        texts.push((TOKENIZER.to_string(), tokenizer_json));
-        for extra in [TOKENIZER_CONFIG, CHAT_TEMPLATE, "special_tokens_map.json", "generation_config.json"] {
-            if files.contains_key(extra) {
+        for extra in [TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, "special_tokens_map.json", "generation_config.json"] {
+            if files.contains_key(extra) && texts.iter().all(|(name, _)| name != extra) {
                 texts.push((extra.into(), text(&mut files, extra).await?));
             }
         }
+        let config = &weights.config;
+        let special = SpecialIds { bos: config.bos_token_id, eos: config.eos_token_id, pad: config.pad_token_id };
+        let json = texts.iter().find(|(name, _)| name == TOKENIZER).map_or(&[][..], |(_, json)| json);
+        let tokenizer = Tokenizer::from_json_bytes(TOKENIZER, json, special)?;
+        tokenizer.check_model_vocab(config.vocab_size)?;
         Ok(Self { name, weights: Rc::new(weights), tokenizer, texts })
     }
 

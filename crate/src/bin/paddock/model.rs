@@ -41,7 +41,7 @@ pub fn open(path: &Path, output: &mut Output) -> Result<(String, Vec<NamedFile>)
     }
     if !is_gguf(path) {
         return Err(failure(
-            format!("--model_name_or_path {} is a file, but no GGUF file", path.display()),
+            format!("--model_name_or_path {} is a file, not a folder or a GGUF file", path.display()),
             "Give the folder that holds config.json, model.safetensors and tokenizer.json, or a .gguf file.",
         ));
     }

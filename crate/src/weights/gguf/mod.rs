@@ -7,7 +7,7 @@ mod vocab;
 
 pub(super) use llama::written_as;
 pub use llama::{GgufModel, gguf_name, permuted_row};
-pub use vocab::GgufVocab;
+pub use vocab::read_vocab;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,9 @@ use crate::{
 
 /// A tensor's data begins at a multiple of this, where the file does not say otherwise.
 const ALIGNMENT: u64 = 32;
+
+/// A head is metadata, vocabulary and names: tens of megabytes at most.
+const MAX_HEAD: u64 = 256 << 20;
 
 /// No tensor of any model has more dimensions.
 const MAX_DIMENSIONS: u32 = 4;
@@ -217,8 +220,9 @@ impl<'a> Input<'a> {
         Self { file, blob, buffer: Vec::new(), used: 0, at: 0 }
     }
 
+    /// Bytes that the head may still have.
     fn left(&self) -> u64 {
-        self.blob.size().saturating_sub(self.at)
+        self.blob.size().min(MAX_HEAD).saturating_sub(self.at)
     }
 
     fn truncated(&self, wanted: u64) -> Error {
@@ -344,7 +348,7 @@ impl<'a> Input<'a> {
         let count = self.count(each).await?;
         macro_rules! all {
             ($variant:ident, $t:ty, $to:expr) => {{
-                let mut out = Vec::with_capacity(count);
+                let mut out = Vec::new();
                 for _ in 0..count {
                     out.push($to(number!(self, $t)));
                 }
@@ -364,7 +368,7 @@ impl<'a> Input<'a> {
             11 => all!(Ints, i64, i64::from),
             12 => all!(Floats, f64, |x| x as f32),
             _ => {
-                let mut out = Vec::with_capacity(count);
+                let mut out = Vec::new();
                 for _ in 0..count {
                     out.push(self.text(key).await?);
                 }
