@@ -29,14 +29,17 @@ const WAYS = [
 ]
 const only = (process.env.WAYS ?? '').split(',').filter(Boolean)
 
-const server = await serve(DIST)
-const results = []
-for (const way of WAYS.filter(({ name }) => only.length === 0 || only.includes(name))) {
-  const browser = await chromium.launch({
+const launch = () =>
+  chromium.launch({
     executablePath: executable(),
     chromiumSandbox: false,
     args: ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan', '--disable-quic', '--disable-background-networking'],
   })
+
+const server = await serve(DIST)
+const results = []
+for (const way of WAYS.filter(({ name }) => only.length === 0 || only.includes(name))) {
+  const browser = await launch()
   const page = await browser.newPage()
   page.on('console', (message) => message.type() === 'error' && console.error(`  ${message.text().slice(0, 300)}`))
   page.setDefaultTimeout(0)
@@ -88,6 +91,38 @@ for (const way of WAYS.filter(({ name }) => only.length === 0 || only.includes(n
   results.push(result)
   console.log(JSON.stringify(result))
 }
+
+// The products of that model alone: forward, and both backward layouts.
+const browser = await launch()
+// The page itself runs no WebAssembly, only its worker does.
+const page = await browser.newPage({ bypassCSP: true })
+await page.goto(server.url)
+const products = []
+for (const [name, layout, m, n, k] of [
+  ['512³', 'nt', 512, 512, 512],
+  ['q, k, v, o', 'nt', 512, 288, 288],
+  ['q, k, v, o: to the input', 'nn', 512, 288, 288],
+  ['q, k, v, o: to the weight', 'tn', 288, 288, 512],
+  ['gate, up', 'nt', 512, 768, 288],
+  ['gate, up: to the input', 'nn', 512, 288, 768],
+  ['gate, up: to the weight', 'tn', 768, 288, 512],
+  ['down', 'nt', 512, 288, 768],
+]) {
+  const rate = (stock) =>
+    page.evaluate(
+      async ([m, n, k, layout, stock]) => {
+        const module = await import(new URL('paddock-web.js', location.href).href)
+        if (!window.engineReady) await (window.engineReady = module.default())
+        return module.product_rate(true, m, n, k, layout, stock)
+      },
+      [m, n, k, layout, stock],
+    )
+  const [ours, stock] = [(await rate(false)) / 1e9, (await rate(true)) / 1e9]
+  const product = { name, layout, m, n, k, gflops: ours, stock_gflops: stock, ratio: ours / stock }
+  products.push(product)
+  console.log(JSON.stringify(product))
+}
+await browser.close()
 await server.close()
 const by = Object.fromEntries(results.map((result) => [result.way, result]))
 const ratio = (a, b) => (by[a] && by[b] ? by[a].tokens_per_second / by[b].tokens_per_second : undefined)
@@ -98,6 +133,7 @@ const summary = {
   kernels_over_stock: ratio('webgpu', 'webgpu-stock'),
   cpu_over_webgpu: ratio('cpu', 'webgpu'),
   results,
+  products,
 }
 mkdirSync(join(ROOT, 'bench', 'results'), { recursive: true })
 writeFileSync(join(ROOT, 'bench', 'results', 'browser.json'), `${JSON.stringify(summary, null, 2)}\n`)

@@ -1,19 +1,18 @@
 // Generated from crate/src/event.rs and crate/src/config/raw.rs by tests/suite/protocol.rs. Do not edit.
 
 export type Command = { "type": "inspect" } | { "type": "open_model",
-name: string, } | { "type": "open_data" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate" } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>, } | { "type": "export", format: ExportFormat,
-dtype?: ExportDType,
-zip: boolean, };
+name: string, } | { "type": "open_data" } | { "type": "open_config" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate",
+text_column?: string | null, label_column?: string | null, } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>, } | { "type": "export", format: ExportFormat, };
 
 export type ExportFormat = "adapter" | "merged" | "gguf" | "gguf_lora";
 
 export type ExportDType = "f32" | "f16" | "bf16" | "q8_0";
 
-export type Envelope = { run: string, } & ({ "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "plan" } & Plan | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
-total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
+export type Envelope = { run: string, } & ({ "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
+total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
 
-export type Event = { "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "plan" } & Plan | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
-total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure;
+export type Event = { "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
+total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure;
 
 export type State = "idle" | "preparing" | "training" | "paused" | "evaluating" | "succeeded" | "failed";
 
@@ -38,10 +37,17 @@ dtype: string, file_bytes: number, };
 export type DataSummary = { name: string,
 format: string, encoding: string, columns: Array<Column>, rows: number,
 preview: Array<Array<string>>,
-text_column: string | null, label_column: string | null, warnings: Array<string>, };
+text_column: string | null, label_column: string | null,
+held_out: boolean, warnings: Array<string>, };
+
+export type AdapterSummary = {
+task: string,
+labels: Array<string>,
+r: number | null, };
 
 export type Column = { name: string,
-values: Array<[string, number]>, };
+values: Array<[string, number]>,
+numeric: boolean, };
 
 export type Plan = { device: string, labels: Array<string>, train_rows: number, validation_rows: number,
 skipped_rows: number, total_steps: number, trainable_parameters: number, total_parameters: number,
@@ -77,26 +83,26 @@ message: string,
 advice: string, };
 
 export type RawConfig = {
-task?: string,
-device?: string,
-kernels?: string, model: ModelSection, data: DataSection, training: TrainingSection, lora: LoraSection, };
+task?: string | null,
+device?: string | null,
+kernels?: string | null, model: ModelSection, data: DataSection, training: TrainingSection, lora: LoraSection, };
 
 export type ModelSection = {
-type?: string,
-name_or_path?: string,
-num_labels?: number,
-max_seq_length?: number, };
+type?: string | null,
+name_or_path?: string | null,
+num_labels?: number | null,
+max_seq_length?: number | null, };
 
-export type DataSection = { train_file?: string,
-validation_file?: string, validation_split?: number, text_column?: string, label_column?: string,
-max_train_samples?: number, max_eval_samples?: number, };
+export type DataSection = { train_file?: string | null,
+validation_file?: string | null, validation_split?: number | null, text_column?: string | null, label_column?: string | null,
+max_train_samples?: number | null, max_eval_samples?: number | null, };
 
 export type TrainingSection = {
-method?: string,
-batch_size?: number, gradient_accumulation_steps?: number, learning_rate?: number, num_epochs?: number,
-max_steps: number, weight_decay?: number, adam_beta1?: number, adam_beta2?: number, adam_epsilon?: number,
-lr_scheduler_type?: string, warmup_ratio?: number, warmup_steps: number,
-max_grad_norm?: number, logging_steps: number, seed: number, };
+method?: string | null,
+batch_size?: number | null, gradient_accumulation_steps?: number | null, learning_rate?: number | null, num_epochs?: number | null,
+max_steps?: number | null, weight_decay?: number | null, adam_beta1?: number | null, adam_beta2?: number | null, adam_epsilon?: number | null,
+lr_scheduler_type?: string | null, warmup_ratio?: number | null, warmup_steps?: number | null,
+max_grad_norm?: number | null, logging_steps?: number | null, seed?: number | null, };
 
-export type LoraSection = { r?: number, lora_alpha?: number, lora_dropout?: number,
-target_modules?: Array<string>, };
+export type LoraSection = { r?: number | null, lora_alpha?: number | null, lora_dropout?: number | null,
+target_modules?: Array<string> | null, };

@@ -11,7 +11,7 @@ use crate::{
     data::Target,
     device::{self, Opened},
     error::{Error, Result},
-    event::{Event, Phase, Prediction, Summary},
+    event::{AdapterSummary, Event, Phase, Prediction, Summary},
     export::{DataFile, unzip},
     model::{HeadKind, Llama, LlamaConfig},
     plan,
@@ -38,8 +38,24 @@ pub struct Applied {
     pub data: Vec<DataFile>,
 }
 
+impl Applied {
+    /// What it can be used for.
+    pub fn describe(&self) -> AdapterSummary {
+        AdapterSummary {
+            task: self.config.task.as_str().into(),
+            labels: self.labels.clone(),
+            r: (self.config.training.method == Method::Lora).then_some(self.config.lora.r),
+        }
+    }
+}
+
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+
 /// Files of an adapter are small next to its base.
 const MAX_ADAPTER: u64 = 2 << 30;
+
+/// File names in an error.
+const MOST_LISTED: usize = 8;
 
 /// Puts the opened model and an adapter on a device, one tensor a call.
 pub struct Opening {
@@ -60,6 +76,13 @@ impl Opening {
     pub async fn new(folder: Rc<Folder>, over: RawConfig, files: Vec<NamedFile>) -> Result<Self> {
         let files = unpack(files).await?;
         let mut files: HashMap<String, NamedFile> = files.into_iter().map(|f| (f.name.clone(), f)).collect();
+        // Other files must not pass for "no adapter": the base model alone would answer.
+        if !files.is_empty() && !files.contains_key(ADAPTER_CONFIG) {
+            let mut there: Vec<_> = files.into_keys().take(MOST_LISTED).collect();
+            there.sort();
+            let message = format!("{ADAPTER_CONFIG} is missing; there is {}", there.join(", "));
+            return Err(Error::session(message, "Choose the folder that PEFT or Paddock wrote, or the zip of it."));
+        }
         let raw = match files.remove("run.yaml") {
             Some(file) => {
                 let text = String::from_utf8_lossy(&whole(&file).await?).into_owned();
@@ -74,15 +97,7 @@ impl Opening {
             }
             None => over,
         };
-        let adapter = match files.remove("adapter_config.json") {
-            None if files.contains_key("adapter_model.safetensors") => {
-                return Err(Error::model(
-                    "adapter_config.json",
-                    "the file",
-                    "one beside the adapter's weights",
-                    "none",
-                ));
-            }
+        let adapter = match files.remove(ADAPTER_CONFIG) {
             None => None,
             Some(file) => {
                 let peft = PeftConfig::from_json(&whole(&file).await?)?;

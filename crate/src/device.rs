@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use burn::tensor::Device;
@@ -119,12 +122,9 @@ fn cpu() -> DeviceInfo {
 
 /// Opens the GPU once; a second run takes the same one.
 async fn open_gpu() -> Result<Device> {
-    use std::cell::RefCell;
-    thread_local! {
-        static OPENED: RefCell<Option<Device>> = const { RefCell::new(None) };
-    }
-    if let Some(device) = OPENED.with_borrow(Clone::clone) {
-        return Ok(device);
+    static OPENED: OnceLock<Device> = OnceLock::new();
+    if let Some(device) = OPENED.get() {
+        return Ok(device.clone());
     }
     let (device, setup) = Device::wgpu_options().init_with_setup_async().await.map_err(|e| {
         Error::device(
@@ -133,8 +133,7 @@ async fn open_gpu() -> Result<Device> {
         )
     })?;
     setup.device.set_device_lost_callback(|_, _| LOST.store(true, Ordering::Relaxed));
-    OPENED.with_borrow_mut(|slot| *slot = Some(device.clone()));
-    Ok(device)
+    Ok(OPENED.get_or_init(|| device).clone())
 }
 
 #[cfg(target_family = "wasm")]

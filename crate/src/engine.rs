@@ -8,7 +8,7 @@ use crate::{
     data::{MOST_BYTES, Table},
     device,
     error::{Error, Result},
-    event::{Command, Envelope, Event, ExportDType, ExportFormat, Failure, Phase, State, When},
+    event::{Command, DataSummary, Envelope, Event, ExportDType, ExportFormat, Failure, Phase, State, When},
     export::{DataFile, Exporting},
     kernels,
     plan::{Counts, plan},
@@ -120,6 +120,10 @@ impl Engine {
                 self.idle("open data")?;
                 self.open_data(files).await
             }
+            Command::OpenConfig => {
+                let config = Box::new(RawConfig::read(&files).await?);
+                Ok(vec![Event::Config { config }])
+            }
             Command::Check { config } => {
                 let config = Config::resolve(&config)?;
                 let rows = prepare::rows(&config, &self.tables)?;
@@ -133,9 +137,9 @@ impl Engine {
                 self.job = Job::Open(Box::new(opening));
                 Ok(vec![Event::State { state: State::Preparing }])
             }
-            Command::Evaluate => {
+            Command::Evaluate { text_column, label_column } => {
                 self.idle("evaluate")?;
-                self.evaluate()
+                self.evaluate(text_column, label_column)
             }
             Command::Predict { texts } => {
                 self.idle("classify")?;
@@ -175,7 +179,10 @@ impl Engine {
             data.push(DataFile::new(&file.name, &bytes, table.len() as u64));
             tables.push(table);
         }
-        let events = tables.iter().map(|table| Event::DataOpened(table.summary())).collect();
+        let summaries = tables.iter().enumerate();
+        let events = summaries
+            .map(|(i, table)| Event::DataOpened(DataSummary { held_out: i == 1, ..table.summary() }))
+            .collect();
         self.tables = tables;
         self.data = data;
         Ok(events)
@@ -215,9 +222,12 @@ impl Engine {
         Ok(events)
     }
 
-    fn evaluate(&mut self) -> Result<Vec<Event>> {
+    fn evaluate(&mut self, text: Option<String>, label: Option<String>) -> Result<Vec<Event>> {
         let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
-        let (rows, warnings) = prepare::known_rows(&applied.config, &self.tables, &applied.labels)?;
+        let mut config = applied.config.clone();
+        config.data.text_column = text.or(config.data.text_column);
+        config.data.label_column = label.or(config.data.label_column);
+        let (rows, warnings) = prepare::known_rows(&config, &self.tables, &applied.labels)?;
         let texts = rows.iter().take(10).map(|e| e.text.clone()).collect();
         let tokenizing = Tokenizing::new(&applied.config, applied.folder.clone(), rows);
         self.job = Job::Tokenize(Box::new(tokenizing), texts);
@@ -255,6 +265,7 @@ impl Engine {
             Job::Open(opening) => {
                 let mut events = opening.advance().await?;
                 if let Some(applied) = opening.take() {
+                    events.push(Event::AdapterOpened(applied.describe()));
                     self.applied = Some(applied);
                     self.job = Job::None;
                     events.push(Event::State { state: State::Idle });

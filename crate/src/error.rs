@@ -30,6 +30,10 @@ pub enum Error {
     #[error("{file}{}: expected {expected}, got {got}", at_tensor(.tensor))]
     Weights { file: String, tensor: Option<String>, expected: String, got: String },
 
+    /// A model in a format, or of a kind, that is not read.
+    #[error("{file}: {message}")]
+    Format { file: String, message: String, advice: String },
+
     // ---- tokenizer
     #[error("{file}: {message}")]
     Tokenizer { file: String, message: String, advice: String },
@@ -92,6 +96,11 @@ impl Error {
         }
     }
 
+    /// About a model that is sound but cannot be used as it is.
+    pub fn format(file: &str, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Format { file: file.to_owned(), message: message.into(), advice: advice.into() }
+    }
+
     pub fn tokenizer(file: &str, message: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::Tokenizer { file: file.to_owned(), message: message.into(), advice: advice.into() }
     }
@@ -114,6 +123,7 @@ impl Error {
             Self::Config { key, expected, .. } => format!("Set {key} to {expected}, or leave it out for its default."),
             Self::ConfigSyntax { advice, .. }
             | Self::Data { advice, .. }
+            | Self::Format { advice, .. }
             | Self::Tokenizer { advice, .. }
             | Self::Device { advice, .. }
             | Self::Session { advice, .. } => advice.clone(),

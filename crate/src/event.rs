@@ -21,8 +21,11 @@ pub enum Command {
         /// What to call it: a folder's name, or `starter`.
         name: String,
     },
-    /// Open one table of examples handed over beside the command: answered by [`Event::DataOpened`].
+    /// Open a table of examples handed over beside the command and, where a second one is, its held-out rows: answered by
+    /// one [`Event::DataOpened`] a file.
     OpenData,
+    /// Read a YAML configuration handed over beside the command: answered by [`Event::Config`], and changes nothing.
+    OpenConfig,
     /// Check a configuration against the opened model and data: answered by [`Event::Plan`].
     Check {
         config: Box<RawConfig>,
@@ -32,13 +35,22 @@ pub enum Command {
         config: Box<RawConfig>,
     },
     /// Load an adapter handed over beside the command (a PEFT folder's files, or a zip of them) onto the opened model,
-    /// ready for [`Command::Predict`].
+    /// ready for [`Command::Predict`]: answered by [`Event::AdapterOpened`]. Without files the model's own head is taken.
     OpenAdapter {
         #[serde(default)]
         config: Box<RawConfig>,
     },
-    /// Measure the current model on the opened data: answered by [`Event::Evaluation`].
-    Evaluate,
+    /// Measure the current model on the opened data (its held-out file, where there is one): answered by
+    /// [`Event::Evaluation`].
+    Evaluate {
+        /// Where the opened data has other columns than the model was trained with.
+        #[serde(default)]
+        #[ts(optional = nullable)]
+        text_column: Option<String>,
+        #[serde(default)]
+        #[ts(optional = nullable)]
+        label_column: Option<String>,
+    },
     /// Take effect between two steps.
     Pause,
     Resume,
@@ -103,7 +115,12 @@ pub enum Event {
     Environment(Environment),
     ModelOpened(ModelSummary),
     DataOpened(DataSummary),
+    /// A configuration as it was written: absent keys are absent.
+    Config {
+        config: Box<RawConfig>,
+    },
     Plan(Plan),
+    AdapterOpened(AdapterSummary),
     /// The session's state changed.
     State {
         state: State,
@@ -240,7 +257,20 @@ pub struct DataSummary {
     /// The columns that look like the text and the label.
     pub text_column: Option<String>,
     pub label_column: Option<String>,
+    /// The second file of two: rows that are only measured with.
+    pub held_out: bool,
     pub warnings: Vec<String>,
+}
+
+/// A trained model that was opened, ready for use.
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct AdapterSummary {
+    /// As in `task:`.
+    pub task: String,
+    /// Class names; empty for regression and generation.
+    pub labels: Vec<String>,
+    /// LoRA's rank; none where the model came with its own head.
+    pub r: Option<usize>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
@@ -249,6 +279,8 @@ pub struct Column {
     /// Distinct values with their counts, most frequent first, where there are few enough to be labels.
     #[ts(type = "Array<[string, number]>")]
     pub values: Vec<(String, u64)>,
+    /// Every cell that is not empty holds a number: regression can learn it.
+    pub numeric: bool,
 }
 
 /// What a run will do, before it starts.

@@ -31,7 +31,7 @@ pub fn outputs(config: &Config, labels: &[String]) -> usize {
 
 /// Tokens a row at most: the configuration's limit, or the model's where that is lower.
 pub fn max_length(config: &Config, model: &LlamaConfig) -> usize {
-    config.model.max_seq_length.min(model.max_position_embeddings)
+    config.model.max_seq_length.min(model.longest())
 }
 
 pub fn plan(config: &Config, model: &LlamaConfig, opened: &Opened, labels: &[String], counts: Counts) -> Plan {

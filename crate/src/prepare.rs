@@ -53,9 +53,10 @@ pub fn rows(config: &Config, tables: &[Table]) -> Result<Rows> {
     })
 }
 
-/// Rows of one table for a model whose labels are known, and what is to be said of the rows left out.
+/// Rows to measure a model with whose labels are known, and what is to be said of the rows left out. The held-out file is
+/// taken where there is one: the model may have been trained on the other.
 pub fn known_rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<(Vec<Example>, Vec<String>)> {
-    let Some(table) = tables.first() else {
+    let Some(table) = tables.last() else {
         return Err(Error::session("No data is open.", "Choose a file of examples first."));
     };
     let mapping = Mapping::resolve(table, &config.data, config.task)?;

@@ -15,6 +15,8 @@ const DEVICE_GPU = {
 
 
 /** @type {any} */ let data = null;
+/** Held-out rows of a file of their own. @type {any} */ let heldOut = null;
+/** A model to classify with: `{ labels }`, none for numbers. @type {any} */ let applied = null;
 /** @type {any} */ let model = null;
 let id = 0;
 /** Units of work, one an `advance`; a unit that gives `false` is done again next time. @type {Array<() => any>} */
@@ -49,14 +51,16 @@ function parse(text) {
   return rows;
 }
 
-const yaml = (/** @type {any} */ config) => `task: text-classification
+const yaml = (/** @type {any} */ config) => `task: ${config.task ?? 'text-classification'}
 device: ${config.device ?? 'auto'}
+kernels: ${config.kernels ?? 'auto'}
 model:
+  type: llama
   name_or_path: ${model.name}
-  max_seq_length: ${config.model.max_seq_length ?? 128}
+${config.model.num_labels ? `  num_labels: ${config.model.num_labels}\n` : ''}  max_seq_length: ${config.model.max_seq_length ?? 128}
 data:
   train_file: ${data.name}
-  validation_split: ${config.data.validation_split ?? 0.2}
+${heldOut ? `  validation_file: ${heldOut.name}\n` : ''}  validation_split: ${config.data.validation_split ?? 0.2}
   text_column: ${config.data.text_column}
   label_column: ${config.data.label_column}
 training:
@@ -80,19 +84,69 @@ lora:
   lora_dropout: 0
 `;
 
+/**
+ * Just enough YAML for the tests: `key: value` and sections, as JSON values where they are some.
+ * @param {string} text @param {string} name
+ */
+function parseYaml(text, name) {
+  /** @type {any} */ const config = { task: null, device: null, kernels: null, model: {}, data: {}, training: { seed: null }, lora: {} };
+  let section = config;
+  for (const [i, line] of text.split('\n').entries()) {
+    const [, indent, key, value] = /^( *)(\w+): *(.*?) *$/.exec(line) ?? [];
+    if (!key) {
+      if (line.trim()) throw new Error(`${name} line ${i + 1}: \`${line.trim()}\`: expected keys with values here`);
+      continue;
+    }
+    if (!value && config[key] && typeof config[key] === 'object') {
+      section = config[key];
+      continue;
+    }
+    if (!indent) section = config;
+    if (key === 'batch_sise') throw new Error(`${name} line ${i + 1}: unknown key \`${key}\``);
+    try {
+      section[key] = JSON.parse(value);
+    } catch {
+      section[key] = value;
+    }
+  }
+  return config;
+}
+
+/** @param {File} file @param {boolean} second */
+async function readTable(file, second) {
+  if (!file?.size) throw new Error(`${file?.name}: the file is empty|Choose a file with a header row and at least two labelled rows.`);
+  const [header, ...rows] = parse(await file.text());
+  const good = rows.filter((row) => row.length === header.length && row.every(Boolean));
+  const skipped = rows.length - good.length;
+  const columns = header.map((name, i) => {
+    /** @type {Map<string, number>} */ const counts = new Map();
+    for (const row of good) counts.set(row[i], (counts.get(row[i]) ?? 0) + 1);
+    return { name, values: counts.size <= 20 ? [...counts].sort((a, b) => b[1] - a[1]) : [], numeric: good.length > 0 && good.every((row) => Number.isFinite(Number(row[i]))) };
+  });
+  const summary = {
+    type: 'data_opened', name: file.name, format: 'csv', encoding: 'UTF-8', columns, rows: rows.length, preview: good.slice(0, 8), held_out: second,
+    text_column: header.find((name) => /text/.test(name)) ?? null, label_column: header.find((name) => /label|score/.test(name)) ?? null,
+    warnings: skipped ? [`${skipped} rows have an empty cell and will be left out.`] : [],
+  };
+  return { name: file.name, header, rows: good, skipped, summary };
+}
+
 /** @param {any} config */
 function plan(config) {
   const batch = config.training.batch_size ?? 8;
   if (batch < 1) return fail('training.batch_size: 0 rows a batch cannot train anything.', 'Use 1 or more; 8 is a good start.');
   const at = data.header.indexOf(config.data.label_column);
   if (at < 0) return fail(`data.label_column: ${data.name} has no column “${config.data.label_column}”.`, `Choose one of: ${data.header.join(', ')}.`);
-  const labels = [...new Set(data.rows.map((/** @type {string[]} */ row) => row[at]))].sort();
-  if (labels.length < 2) return fail(`${data.name}: the column “${config.data.label_column}” holds one label only (“${labels[0]}”).`, 'Add rows with another label, or choose another column.');
-  const held = Math.round(data.rows.length * 0.2);
+  const regression = config.model.num_labels === 1;
+  const labels = regression ? [] : [...new Set(data.rows.map((/** @type {string[]} */ row) => row[at]))].sort();
+  if (!regression && labels.length < 2) return fail(`${data.name}: the column “${config.data.label_column}” holds one label only (“${labels[0]}”).`, 'Add rows with another label, or choose another column.');
+  const own = heldOut === null;
+  const held = own ? Math.round(data.rows.length * 0.2) : heldOut.rows.length;
+  const train = own ? data.rows.length - held : data.rows.length;
   const epochs = config.training.num_epochs ?? 2;
-  const steps = config.training.max_steps ?? Math.max(1, Math.round(((data.rows.length - held) / batch) * epochs));
+  const steps = config.training.max_steps ?? Math.max(1, Math.round((train / batch) * epochs));
   return {
-    type: 'plan', device: config.device === 'gpu' ? 'gpu' : 'cpu', labels, train_rows: data.rows.length - held, validation_rows: held, skipped_rows: data.skipped, total_steps: steps,
+    type: 'plan', device: config.device === 'gpu' ? 'gpu' : 'cpu', labels, train_rows: train, validation_rows: held, skipped_rows: data.skipped, total_steps: steps,
     trainable_parameters: 84_480, total_parameters: 2_293_760, weight_bytes: 9_175_040, training_bytes: 1_351_680, activation_bytes: 21_400_000, config_yaml: yaml(config),
     warnings: data.skipped ? [`${data.skipped} rows have no text or no label and are left out: rows 7, 19.`] : [],
   };
@@ -101,6 +155,11 @@ function plan(config) {
 /** @param {string} when @param {number} step @param {number} accuracy @param {string[]} labels */
 function evaluation(when, step, accuracy, labels) {
   const n = 121;
+  if (!labels.length) {
+    const mse = when === 'before' ? 9.41 : 1.21;
+    const samples = data.rows.slice(0, 6).map((/** @type {string[]} */ row) => ({ text: row[0], expected: row.at(-1), predicted: (Number(row.at(-1)) + Math.sqrt(mse)).toFixed(4), confidence: 1 }));
+    return { type: 'evaluation', when, step, rows: n, labels, samples, metrics: { loss: mse, mse }, confusion: [] };
+  }
   const right = Math.round(n * accuracy);
   const samples = data.rows.slice(0, 6).map((/** @type {string[]} */ row, /** @type {number} */ i) => {
     const expected = row[data.header.indexOf('label')] ?? labels[0];
@@ -122,6 +181,7 @@ function start(config) {
   emit({ type: 'state', state: 'preparing' });
   const it = plan(config);
   if (it?.type !== 'plan') return;
+  applied = null;
   const begun = performance.now();
   let step = 0;
   work = [
@@ -148,6 +208,7 @@ function start(config) {
     () => {
       const after = evaluation('after', step, 0.934, it.labels);
       emit(after);
+      applied = { labels: it.labels };
       emit({ type: 'finished', completed: !stopped, steps: step, seconds: (performance.now() - begun) / 1000, before: null, after: after.metrics, rows: after.rows });
       emit({ type: 'state', state: 'succeeded' });
     },
@@ -181,25 +242,60 @@ async function handle(command, files) {
       return emit(model);
     }
     case 'open_data': {
-      const [file] = files;
-      if (!file?.size) return fail(`${file?.name}: the file is empty.`, 'Choose a file with a header row and at least two labelled rows.');
-      try {
-        const [header, ...rows] = parse(await file.text());
-        const good = rows.filter((row) => row.length === header.length && row.every(Boolean));
-        data = { name: file.name, header, rows: good, skipped: rows.length - good.length };
-        const columns = header.map((name, i) => {
-          /** @type {Map<string, number>} */ const counts = new Map();
-          for (const row of good) counts.set(row[i], (counts.get(row[i]) ?? 0) + 1);
-          return { name, values: counts.size <= 20 ? [...counts].sort((a, b) => b[1] - a[1]) : [] };
-        });
-        return emit({
-          type: 'data_opened', name: file.name, format: 'csv', encoding: 'UTF-8', columns, rows: rows.length, preview: good.slice(0, 8),
-          text_column: header.find((name) => /text/.test(name)) ?? null, label_column: header.find((name) => /label/.test(name)) ?? null,
-          warnings: data.skipped ? [`${data.skipped} rows have an empty cell and will be left out.`] : [],
-        });
-      } catch (error) {
-        return fail(`${file.name}, ${/** @type {Error} */ (error).message}.`, 'Close the quote, or double it where it belongs to the text.');
+      /** @type {any[]} */ const tables = [];
+      for (const file of files) {
+        try {
+          tables.push(await readTable(file, tables.length === 1));
+        } catch (error) {
+          const [message, advice = 'Close the quote, or double it where it belongs to the text.'] = /** @type {Error} */ (error).message.split('|');
+          return fail(message.startsWith(file.name) ? `${message}.` : `${file.name}, ${message}.`, advice);
+        }
       }
+      [data, heldOut = null] = tables;
+      for (const { summary } of tables) emit(summary);
+      return;
+    }
+    case 'open_config':
+      try {
+        return emit({ type: 'config', config: parseYaml(await files[0].text(), files[0].name) });
+      } catch (error) {
+        return fail(/** @type {Error} */ (error).message, 'Did you mean `batch_size`?');
+      }
+    case 'open_adapter': {
+      const names = files.map(({ name }) => name);
+      if (!names.includes('adapter_config.json') && !names[0]?.endsWith('.zip')) return fail('adapter_config.json: the file: expected one beside the adapter’s weights, got none', 'Choose a folder with a LLaMA model.');
+      applied = null;
+      emit({ type: 'state', state: 'preparing' });
+      const labels = names[0] === 'score.zip' ? [] : ['ham', 'spam'];
+      if (names[0] === 'other.zip') {
+        work = [() => (emit({ type: 'state', state: 'failed' }), fail('adapter_model.safetensors, tensor q_proj: expected [64, 8], got [32, 8]', 'Download the weight file again.'))];
+        return;
+      }
+      work = [
+        ...[0, 10, 20].map((done) => () => emit({ type: 'progress', phase: 'loading_weights', done, total: 20 })),
+        () => {
+          applied = { labels };
+          emit({ type: 'adapter_opened', task: 'text-classification', labels, r: 8 });
+          emit({ type: 'state', state: 'idle' });
+        },
+      ];
+      return;
+    }
+    case 'evaluate': {
+      if (!applied) return fail('There is no trained model yet.', 'Finish a run, or open an adapter, first.');
+      if (!data) return fail('No data is open.', 'Choose a file of examples first.');
+      const table = heldOut ?? data;
+      if (!table.header.includes(command.label_column)) return fail(`${table.name} has no column ${command.label_column}`, 'Set data.label_column to one of the file’s columns.');
+      emit({ type: 'warning', message: `${table.name}: 2 rows cannot be used` });
+      emit({ type: 'state', state: 'evaluating' });
+      work = [
+        () => emit({ type: 'progress', phase: 'evaluating', done: 1, total: 3 }),
+        () => {
+          emit({ ...evaluation('after', 0, 0.9, applied.labels), rows: table.rows.length });
+          emit({ type: 'state', state: 'idle' });
+        },
+      ];
+      return;
     }
     case 'check': {
       await sleep(80);
@@ -220,6 +316,7 @@ async function handle(command, files) {
       return;
     case 'predict': {
       await sleep(60);
+      if (!applied.labels.length) return emit({ type: 'prediction', index: 0, label: '3.2500', scores: [['value', 3.25]] });
       const spam = /free|win|click|money/i.test(command.texts[0]) ? 0.968 : 0.041;
       return emit({ type: 'prediction', index: 0, label: spam > 0.5 ? 'spam' : 'ham', scores: [['ham', 1 - spam], ['spam', spam]] });
     }

@@ -9,7 +9,7 @@ import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { DIST, ROOT, adapter, openPage, shot } from './harness.mjs'
-import { at, chooseData, classify, dropData, events, failure, fill, go, mapColumns, messages, openStarter, record, train, valueOf } from './steps.mjs'
+import { at, chooseData, classify, dropData, events, failure, fill, go, mapColumns, messages, named, openStarter, record, reviews, train, valueOf } from './steps.mjs'
 
 const LONG = { timeout: 900_000 }
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length
@@ -37,6 +37,9 @@ test('a person trains the starter model on a dropped CSV, compares, tries it and
   await fill(page, { num_epochs: 3, batch_size: 8, learning_rate: 0.005, max_seq_length: 48, validation_split: 0.25, logging_steps: 1, seed: 42 })
   await at(page, 'plan').waitFor()
   await shot(page, 'settings')
+  await at(page, 'yaml').click()
+  await page.waitForFunction(() => /seed: 42/.test(document.querySelector('[data-testid="config-yaml"]').value))
+  const yaml = await at(page, 'config-yaml').inputValue()
   await train(page)
   await shot(page, 'train')
 
@@ -79,6 +82,66 @@ test('a person trains the starter model on a dropped CSV, compares, tries it and
     assert.equal(answer.label, tab.label)
     for (const [label, score] of Object.entries(tab.scores)) assert.ok(Math.abs(scores[label] - score) < 1e-3, `${label}: ${score} in the tab, ${scores[label]} natively`)
   })
+
+  await t.test('the zip gives the same answers in a new tab, without training', async () => {
+    await page.reload()
+    await openStarter(page, 'cpu')
+    await at(page, 'use-adapter').click()
+    await at(page, 'adapter-files').setInputFiles(zip)
+    await at(page, 'adapter-labels').filter({ hasText: 'ham · spam' }).waitFor({ timeout: 60_000 })
+    const again = await classify(page, sentence)
+    assert.equal(again.label, tab.label)
+    for (const [label, score] of Object.entries(tab.scores)) assert.ok(Math.abs(again.scores[label] - score) < 1e-5, `${label}: ${score}, then ${again.scores[label]}`)
+    // Other names for the columns than the run had: the mapping of now counts.
+    await chooseData(page, 'later.csv', messages(60).replace('message,kind', 'body,sort'))
+    await mapColumns(page, 'body', 'sort')
+    await go(page, 'result')
+    await at(page, 'measure').click()
+    await at(page, 'measured-accuracy').waitFor({ timeout: 120_000 })
+    const { rows, metrics } = (await events(page, 'evaluation')).at(-1)
+    assert.equal(rows, 60)
+    assert.ok(metrics.accuracy > 0.9, `${metrics.accuracy}`)
+    await shot(page, 'measured')
+  })
+
+  await t.test("the run's YAML fills the form again", async () => {
+    await chooseData(page, 'mail.csv', messages(200))
+    await go(page, 'settings')
+    await at(page, 'config-input').setInputFiles(named('run.yaml', yaml))
+    await at(page, 'config-loaded').waitFor()
+    const field = (key) => at(page, `field-${key}`).inputValue()
+    assert.deepEqual([await field('learning_rate'), await field('max_seq_length'), await field('validation_split'), await field('lr_scheduler_type')], ['0.005', '48', '0.25', 'linear'])
+    await at(page, 'yaml').click()
+    await page.waitForFunction((yaml) => document.querySelector('[data-testid="config-yaml"]').value === yaml, yaml)
+    await at(page, 'config-input').setInputFiles(named('odd.yaml', 'training:\n  batch_size: 4\n  learning_rat: 1\n'))
+    await at(page, 'config-error').filter({ hasText: 'odd.yaml line 3: unknown key `learning_rat`' }).waitFor()
+    await at(page, 'config-error').filter({ hasText: 'Did you mean `learning_rate`?' }).waitFor()
+    await at(page, 'config-input').setInputFiles(named('huge.yaml', 'training:\n  seed: 18446744073709551615\n'))
+    await at(page, 'config-error').filter({ hasText: '18446744073709551615' }).waitFor()
+  })
+})
+
+test('a number is learned, measured on rows of a second file', LONG, async (t) => {
+  const page = await openPage(t)
+  await record(page)
+  await openStarter(page, 'cpu')
+  await chooseData(page, 'reviews.csv', reviews(160))
+  await at(page, 'target-reason').filter({ hasText: 'score' }).waitFor()
+  await at(page, 'held-out-input').setInputFiles(named('held.csv', reviews(40, 1000)))
+  await at(page, 'held-out-rows').waitFor()
+  await fill(page, { num_epochs: 2, batch_size: 8, learning_rate: 0.005, max_seq_length: 32, logging_steps: 1 })
+  await at(page, 'plan').filter({ hasText: 'A number' }).waitFor()
+  await train(page)
+  const plan = (await events(page, 'plan')).at(-1)
+  assert.deepEqual([plan.train_rows, plan.validation_rows, plan.labels], [160, 40, []])
+  await at(page, 'see-result').click()
+  await shot(page, 'number')
+  const [before, after] = [await valueOf(page, 'before-mse'), await valueOf(page, 'after-mse')]
+  t.diagnostic(`mean squared error ${before.toFixed(2)} before, ${after.toFixed(2)} after`)
+  // Always answering the mean would give the variance, 11.8.
+  assert.ok(after < 6 && after < before, `${before} → ${after}`)
+  const [poor, fine] = [await classify(page, 'The music, seen on day 7, is dreadful.'), await classify(page, 'The music, seen on day 7, is splendid.')]
+  assert.ok(Number(fine.label) > Number(poor.label) + 2, `${poor.label}, ${fine.label}`)
 })
 
 test('the starter model learns the sample', LONG, async (t) => {

@@ -1,27 +1,13 @@
 // The page and its worker over a fake engine: everything but the training itself, in seconds and without wasm.
 
 import assert from 'node:assert/strict'
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { open, site } from './fake.mjs'
 import { ROOT, openPage } from './harness.mjs'
 import { at, chooseData, classify, dropData, events, failure, fill, go, mapColumns, messages, openStarter, record, train, valueOf } from './steps.mjs'
-
-/** The page as it is built, with the fake engine in the generated one's place. */
-async function site(t) {
-  const folder = await mkdtemp(join(tmpdir(), 'paddock-page-'))
-  t.after(() => rm(folder, { recursive: true, force: true }))
-  await cp(join(ROOT, 'www'), folder, { recursive: true })
-  await cp(join(ROOT, 'tests', 'browser', 'fake-engine.js'), join(folder, 'paddock-web.js'))
-  await mkdir(join(folder, 'starter'))
-  for (const name of ['config.json', 'model.safetensors', 'tokenizer.json']) await writeFile(join(folder, 'starter', name), '{}')
-  await mkdir(join(folder, 'data'))
-  await writeFile(join(folder, 'data', 'spam.csv'), messages(40).replace('id,message,kind', 'id,text,label'))
-  return folder
-}
-
-const open = async (t, options) => openPage(t, { folder: await site(t), ...options })
 
 test('from machine to result, with a pause in between', async (t) => {
   const page = await open(t)

@@ -7,11 +7,18 @@ export const at = (page, id) => page.locator(`section.panel:not([hidden]) [data-
 
 export const failure = (page) => at(page, 'error')
 
-/** Keeps every event that the worker sends from the next load on, as `events(page)` gives them. */
+/** Keeps every event that the worker sends from the next load on, as `events(page)` gives them, and every command to it. */
 export async function record(page) {
   await page.addInitScript(() => {
     window.recorded = []
+    window.commands = []
     window.Worker = class extends Worker {
+      postMessage(message, ...rest) {
+        // The hub's worker takes other messages.
+        if (message.command) window.commands.push({ ...message.command, files: message.files.map(({ name }) => name) })
+        super.postMessage(message, ...rest)
+      }
+
       constructor(...args) {
         super(...args)
         this.addEventListener('message', ({ data }) => data.envelope && window.recorded.push(data.envelope))
@@ -22,6 +29,9 @@ export async function record(page) {
 }
 
 export const events = (page, type) => page.evaluate((type) => window.recorded.filter((event) => event.type === type), type)
+
+/** The last command of a type that the page sent, with its files' names. */
+export const sent = (page, type) => page.evaluate((type) => window.commands.filter((command) => command.type === type).at(-1), type)
 
 export async function go(page, step) {
   await page.getByTestId(`step-${step}`).click()
@@ -45,6 +55,10 @@ export async function chooseData(page, name, content) {
 /** By drop, as from the desktop. */
 export async function dropData(page, name, content) {
   await go(page, 'data')
+  await drop(page, at(page, 'data-drop'), name, content)
+}
+
+export async function drop(page, target, name, content) {
   const dataTransfer = await page.evaluateHandle(
     ({ name, content }) => {
       const transfer = new DataTransfer()
@@ -53,7 +67,7 @@ export async function dropData(page, name, content) {
     },
     { name, content },
   )
-  await at(page, 'data-drop').dispatchEvent('drop', { dataTransfer })
+  await target.dispatchEvent('drop', { dataTransfer })
 }
 
 export async function mapColumns(page, text, label) {
@@ -93,6 +107,21 @@ export async function classify(page, text) {
   const label = await at(page, 'prediction-label').textContent()
   const scores = JSON.parse(await at(page, 'prediction-scores').getAttribute('data-scores'))
   return { label, scores: Object.fromEntries(scores) }
+}
+
+/** A file for a dialog: `setInputFiles(named('run.yaml', 'seed: 1'))`. */
+export const named = (name, content) => ({ name, mimeType: '', buffer: Buffer.from(content) })
+
+/** Reviews with a number from 0 to 10 that their words decide, none twice, from the day `from` on. Always the same rows. */
+export function reviews(rows, from = 0) {
+  const words = [['dreadful', 0], ['poor', 2.5], ['fair', 5], ['fine', 7.5], ['splendid', 9.5]]
+  const things = ['plot', 'cast', 'music', 'scene', 'ending', 'dialogue', 'picture']
+  const lines = ['text,score']
+  for (let i = from; i < from + rows; i += 1) {
+    const [word, score] = words[(i * 3) % words.length]
+    lines.push(`"The ${things[i % things.length]}, seen on day ${i}, is ${word}.",${(score + (i % 10) / 20 + i / 10_000).toFixed(4)}`)
+  }
+  return `${lines.join('\n')}\n`
 }
 
 /** Short messages of two kinds that share their grammar, so that the words decide. Always the same rows. */

@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { nearest, smooth, thin, ticks } from '../../www/charts/scale.js'
-import { FIELDS, namedField, readForm, resolvedValues, toConfig, unreadable } from '../../www/app/config.js'
-import { initial, noRun, reduce, remaining } from '../../www/app/store.js'
+import { FIELDS, MODULES, fromConfig, namedField, readForm, resolvedValues, toConfig, unreadable } from '../../www/app/config.js'
+import { initial, noRun, reduce, remaining, taskOf } from '../../www/app/store.js'
 
-const choices = { form: {}, device: 'auto', model: 'starter', data: 'mail.csv', textColumn: 'text', labelColumn: 'label' }
+const choices = { form: {}, kept: {}, heldOut: '', regression: false, device: 'auto', model: 'starter', data: 'mail.csv', textColumn: 'text', labelColumn: 'label' }
 
 test('axes get a few round numbers inside the interval', () => {
   assert.deepEqual(ticks(0, 1, 4), [0, 0.25, 0.5, 0.75, 1])
@@ -49,6 +49,39 @@ test('an empty field is an absent key, and others keep their kind', () => {
   assert.deepEqual(config.lora, { target_modules: ['q_proj', 'v_proj'] })
 })
 
+test('a file of held-out rows replaces the share, and a number is learned with one output', () => {
+  const config = toConfig({ ...choices, form: { validation_split: '0.2' }, heldOut: 'held.csv', regression: true })
+  assert.deepEqual(config.data, { train_file: 'mail.csv', validation_file: 'held.csv', text_column: 'text', label_column: 'label' })
+  assert.equal(config.model.num_labels, 1)
+})
+
+test('a written configuration goes onto the form and comes back whole', () => {
+  const written = {
+    task: 'text-generation', device: 'cpu', kernels: 'stock',
+    model: { type: 'llama', name_or_path: 'starter', num_labels: 3, max_seq_length: 64 },
+    data: { train_file: 'mail.csv', validation_split: 0.25, text_column: 'text', label_column: 'label', max_eval_samples: 10 },
+    training: { method: 'full', learning_rate: 3e-7, adam_epsilon: 1e-8, seed: 0 },
+    lora: { r: 4, target_modules: ['v_proj', 'q_proj'] },
+  }
+  const { form, kept, device, textColumn, labelColumn, regression, files } = fromConfig(written)
+  assert.deepEqual(files, ['starter', 'mail.csv'])
+  assert.deepEqual(kept, { task: 'text-generation', kernels: 'stock', 'model.type': 'llama', 'model.num_labels': 3 })
+  assert.deepEqual(toConfig({ ...choices, form, kept, device, textColumn, labelColumn, regression }), written)
+})
+
+test('absent keys are empty fields, and what the form cannot show is refused, not lost', () => {
+  // As the engine sends it: null where nothing is written.
+  const nothing = { model: {}, data: {}, training: { seed: null, batch_size: null }, lora: { target_modules: null } }
+  assert.deepEqual(fromConfig(nothing), { form: {}, kept: {}, device: undefined, textColumn: undefined, labelColumn: undefined, regression: false, files: [] })
+  assert.equal(fromConfig({ ...nothing, lora: { target_modules: [...MODULES].reverse() } }).form.target_modules, '', 'all of them is the default')
+  const odd = fromConfig({ ...nothing, device: 'tpu', model: { num_labels: 1 }, training: { learning_rate: NaN }, lora: { target_modules: [] } })
+  assert.equal(odd.regression, true)
+  assert.deepEqual(odd.kept, { device: 'tpu' })
+  assert.deepEqual(unreadable(odd.form), ['learning_rate'])
+  const back = toConfig({ ...choices, ...odd, device: 'auto', textColumn: '', labelColumn: '' })
+  assert.deepEqual([back.device, back.lora.target_modules], ['tpu', ['', '']])
+})
+
 test('what is no number is found before it is sent', () => {
   assert.deepEqual(unreadable({ learning_rate: '1e-3', batch_size: '8', seed: '0', num_epochs: '0.5', method: 'lora' }), [])
   const odd = { learning_rate: 'NaN', batch_size: '1.5', seed: '-1', num_epochs: 'two', max_steps: '1e999' }
@@ -74,12 +107,36 @@ test('events move the state; a failure lands where it belongs', () => {
   const training = { ...empty, run: { ...noRun(), state: 'training' } }
   const stopped = reduce(reduce(training, { run: 'a', type: 'state', state: 'failed' }, null, 0), { run: 'a', type: 'failed', message: 'm', advice: 'a' }, null, 0)
   assert.equal(stopped.run.state, 'failed')
-  assert.deepEqual(stopped.trouble, { train: { message: 'm', advice: 'a' } })
+  assert.deepEqual(stopped.trouble, { train: { message: 'm', advice: 'a', engine: true } })
   const done = { ...empty, trained: true, run: { ...noRun(), state: 'succeeded' } }
   const asked = reduce(reduce(done, { run: 'a', type: 'state', state: 'failed' }, null, 0), { run: 'a', type: 'failed', message: 'm', advice: 'a' }, 'predict', 0)
   assert.equal(asked.run.state, 'succeeded', 'a text that cannot be classified does not undo the run')
   assert.ok(asked.trouble.result)
   assert.ok(reduce(empty, { run: '', type: 'failed', message: 'm', advice: 'a' }, 'open_data', 0).trouble.data)
+})
+
+test('work outside a run leaves the run alone until the engine has let go of its model', () => {
+  const event = (state, type, fields = {}) => reduce(state, { run: 'a', type, ...fields }, null, 0)
+  const summary = { completed: true, steps: 1, seconds: 1, before: null, after: null, rows: 1 }
+  const done = { ...initial({}, 'auto'), trained: true, data: { name: 'mail.csv' }, run: { ...noRun(), state: 'succeeded', summary } }
+  const measuring = { ...done, busy: { evaluate: true } }
+  const measured = event(event(event(measuring, 'state', { state: 'evaluating' }), 'progress', { phase: 'evaluating', done: 1, total: 2 }), 'evaluation', { when: 'after', rows: 9, metrics: { loss: 1 } })
+  assert.deepEqual(measured.run, done.run)
+  assert.deepEqual([measured.use.measured.rows, measured.use.measuredOn, measured.use.progress], [9, 'mail.csv', null])
+  assert.equal(event({ ...measured, busy: {} }, 'state', { state: 'idle' }).run.state, 'succeeded')
+
+  // Refused beside a run, which goes on meanwhile.
+  const running = { ...done, busy: { open_adapter: true }, run: { ...noRun(), state: 'training' } }
+  assert.equal(event(running, 'state', { state: 'paused' }).run.state, 'paused')
+  assert.equal(event(running, 'evaluation', { when: 'during', step: 3, rows: 9, metrics: { loss: 1 } }).run.checks.length, 1)
+
+  const opening = { ...measured, busy: { open_adapter: true } }
+  assert.equal(reduce(opening, { run: '', type: 'failed', message: 'm', advice: 'a' }, 'open_adapter', 0).trained, true, 'refused at the door')
+  const begun = event(opening, 'state', { state: 'preparing' })
+  assert.deepEqual([begun.trained, begun.run.state, begun.use.measured], [false, 'idle', null])
+  const opened = event(begun, 'adapter_opened', { task: 'text-classification', labels: [], r: 8 })
+  assert.equal(opened.trained, true)
+  assert.equal(taskOf(opened), 'regression')
 })
 
 test('the time left counts steps, not pauses', () => {

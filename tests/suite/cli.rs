@@ -45,6 +45,11 @@ fn trains_measures_and_predicts() {
         folder.run(&["eval", "--adapter", "out", "--test_file", "reviews.csv", "--device", "cpu", "--log-format=json"]);
     let result = eval.result();
     assert_eq!(result["rows"], 120);
+    let opened = &eval.events("adapter_opened")[0];
+    assert_eq!(
+        json!([opened["task"], opened["labels"], opened["r"]]),
+        json!(["text-classification", ["negative", "positive"], 8])
+    );
     assert!(accuracy(&result["metrics"]) > 0.95, "{result}");
     assert!(result["metrics"]["macro_f1"].as_f64().unwrap() > 0.95, "{result}");
     assert!(result["metrics"]["loss"].as_f64().unwrap().is_finite());
@@ -180,6 +185,8 @@ fn a_validation_file_is_held_out_as_it_is() {
     let run = folder.train("reviews.csv", &["--validation_file", "held.csv", "--max_steps", "2"]);
     assert_eq!(run.result()["rows"], 20);
     assert_eq!(run.events("plan")[0]["train_rows"], 120);
+    let opened = run.events("data_opened");
+    assert_eq!([&opened[0]["held_out"], &opened[1]["held_out"]], [&json!(false), &json!(true)]);
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 mod cli;
 mod export;
+mod formats;
 mod golden;
+mod hostile;
 mod hub;
+mod memory;
 mod protocol;

@@ -26,6 +26,7 @@ fn the_page_has_the_engines_types() {
         DeviceInfo,
         ModelSummary,
         DataSummary,
+        AdapterSummary,
         Column,
         Plan,
         Step,

@@ -5,7 +5,10 @@ use std::{cell::RefCell, io};
 
 use js_sys::{Array, Function, Reflect, Uint8Array};
 use paddock::{
+    config::DeviceChoice,
+    device,
     event::{Command, Envelope, Event, Failure},
+    kernels::{Layout, measure::product_rate as product_rate_on},
     platform::{Blob, LocalFuture, NamedFile},
 };
 use serde::Serialize;
@@ -13,9 +16,35 @@ use serde_wasm_bindgen::Serializer;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
+#[allow(unsafe_code)]
+unsafe extern "C" {
+    fn __wasm_call_ctors();
+}
+
+/// Runs the static constructors (CubeCL registers its instructions by them) once. A module that does not name them
+/// gets them from the linker before every call of every export: that took two thirds of a training step.
+#[allow(unsafe_code)]
 #[wasm_bindgen(start)]
 pub fn start() {
+    // SAFETY: the linker makes this function; nothing has run before that could have run it.
+    unsafe { __wasm_call_ctors() };
     console_error_panic_hook::set_once();
+}
+
+/// Floating-point operations a second of a matrix product on the GPU or CPU; `layout` is `nn`, `nt` or `tn`.
+#[wasm_bindgen]
+pub async fn product_rate(gpu: bool, m: usize, n: usize, k: usize, layout: String, stock: bool) -> Result<f64, JsValue> {
+    let layout = match layout.as_str() {
+        "nt" => Layout::Nt,
+        "tn" => Layout::Tn,
+        _ => Layout::Nn,
+    };
+    let choice = if gpu { DeviceChoice::Gpu } else { DeviceChoice::Cpu };
+    let rate = async {
+        let (opened, _) = device::open(choice).await?;
+        product_rate_on(&opened.device, [m, n, k], layout, stock).await
+    };
+    rate.await.map_err(|error| JsValue::from(error.to_string()))
 }
 
 /// The engine as a worker sees it. Every event goes to `emit(envelope, bytes)`; `bytes` is a Uint8Array with an
@@ -79,8 +108,11 @@ impl Engine {
     }
 
     fn send(&self, envelope: &Envelope, bytes: &JsValue) -> Result<(), JsValue> {
-        // Plain objects and numbers, not Map and BigInt.
-        let envelope = envelope.serialize(&Serializer::json_compatible())?;
+        // Plain objects and numbers, not Map and BigInt. A person's configuration may hold a number too large for that.
+        let envelope = match envelope.serialize(&Serializer::json_compatible()) {
+            Ok(envelope) => envelope,
+            Err(error) => return self.fail(error.to_string(), "Use numbers of at most 15 digits."),
+        };
         self.emit.call2(&JsValue::NULL, &envelope, bytes).map(drop)
     }
 

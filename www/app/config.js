@@ -8,6 +8,8 @@
  * @typedef {'basic' | 'lora' | 'advanced'} Group
  * @typedef {{ key: string, section: Section, group: Group, kind: 'integer' | 'number' | 'choice' | 'modules', options?: string[] }} Field
  * @typedef {Record<string, string>} Form
+ * @typedef {'task' | 'kernels' | 'device' | 'model.type' | 'model.num_labels'} KeptKey keys of a file that have no field here
+ * @typedef {Partial<Record<KeptKey, string | number>>} Kept
  */
 
 export const MODULES = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
@@ -60,23 +62,75 @@ export function readForm(remembered) {
 }
 
 /**
- * @param {{ form: Form, device: string, model: string, data: string, textColumn: string, labelColumn: string }} choices
- * @returns {RawConfig}
+ * What a configuration is made of here: the form's fields, and choices made in other steps.
+ * @typedef {{ form: Form, kept: Kept, device: string, model: string, data: string, heldOut: string, textColumn: string, labelColumn: string, regression: boolean }} Choices
  */
-export function toConfig({ form, device, model, data, textColumn, labelColumn }) {
+
+/** @param {Choices} choices @returns {RawConfig} */
+export function toConfig({ form, kept, device, model, data, heldOut, textColumn, labelColumn, regression }) {
   /** @type {Record<Section, Record<string, any>>} */
   const sections = { model: {}, data: {}, training: {}, lora: {} };
   if (model) sections.model.name_or_path = model;
   if (data) sections.data.train_file = data;
+  if (heldOut) sections.data.validation_file = heldOut;
   if (textColumn) sections.data.text_column = textColumn;
   if (labelColumn) sections.data.label_column = labelColumn;
   for (const { key, section, kind, options } of FIELDS) {
     const value = form[key] ?? '';
-    if (value === '') continue;
+    // A file of held-out rows takes the place of a share of the training rows.
+    if (value === '' || (heldOut && key === 'validation_split')) continue;
     if (kind === 'modules') sections[section][key] = value.split(',');
     else sections[section][key] = options ? value : Number(value);
   }
-  return { task: 'text-classification', device, ...sections };
+  /** @type {RawConfig & Record<string, any>} */
+  const config = { task: 'text-classification', device, ...sections };
+  for (const [key, value] of Object.entries(kept)) {
+    const [section, name] = key.split('.');
+    if (name) config[section][name] = value;
+    else config[section] = value;
+  }
+  if (regression) config.model.num_labels = 1;
+  return config;
+}
+
+/**
+ * The way back: a configuration as a file has it onto the form. What has no field is kept and sent on; the files that it names are
+ * told, since a page can open none by its name.
+ * @param {RawConfig} config
+ * @returns {{ form: Form, kept: Kept, device?: string, textColumn?: string, labelColumn?: string, regression: boolean, files: string[] }}
+ */
+export function fromConfig(config) {
+  /** @type {Form} */
+  const form = {};
+  for (const { key, section, kind } of FIELDS) {
+    const value = /** @type {any} */ (config[section])[key] ?? null;
+    if (value === null) continue;
+    // An empty list is not the default's empty field: the engine refuses it.
+    if (kind === 'modules') form[key] = value.length === MODULES.length && MODULES.every((name) => value.includes(name)) ? '' : value.join(',') || ',';
+    else form[key] = String(value);
+  }
+  const { model, data } = config;
+  const regression = model.num_labels === 1;
+  /** @type {Array<[KeptKey, string | number | null | undefined]>} */
+  const others = [
+    ['task', config.task],
+    ['kernels', config.kernels],
+    ['device', DEVICES.includes(config.device ?? 'auto') ? null : config.device],
+    ['model.type', model.type],
+    ['model.num_labels', regression ? null : model.num_labels],
+  ];
+  /** @type {Kept} */
+  const kept = {};
+  for (const [key, value] of others) if (value !== null && value !== undefined) kept[key] = value;
+  return {
+    form,
+    kept,
+    device: (!kept.device && config.device) || undefined,
+    textColumn: data.text_column ?? undefined,
+    labelColumn: data.label_column ?? undefined,
+    regression,
+    files: [model.name_or_path, data.train_file, data.validation_file].filter((name) => typeof name === 'string'),
+  };
 }
 
 /**

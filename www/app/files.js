@@ -46,6 +46,12 @@ export function fromDialog(list) {
   return { name, files };
 }
 
+/** An adapter handed over as if it were a model. @param {File[]} files */
+export function isAdapter(files) {
+  const names = files.map(({ name }) => name.toLowerCase());
+  return (names.length === 1 && names[0].endsWith('.zip')) || (names.some((name) => name.startsWith('adapter_')) && !names.includes('model.safetensors'));
+}
+
 /**
  * Files that the site serves beside the page.
  * @param {string[]} paths @returns {Promise<File[]>}

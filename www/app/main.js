@@ -1,9 +1,9 @@
 // @ts-check
 /** Puts the parts together: events into the state, the state onto the page, the person's actions into commands. */
 import { LANGUAGES, currentLanguage, pct, preferredLanguage, setLanguage, t } from './i18n.js';
-import { active, initial, noRun, PANEL_OF, reduce } from './store.js';
+import { active, initial, manyNumbers, noRun, noUse, PANEL_OF, reduce, targetColumn } from './store.js';
 import { DEVICES, readForm, toConfig, unreadable } from './config.js';
-import { download, fromSite } from './files.js';
+import { download, fromSite, isAdapter } from './files.js';
 import { recall, remember } from './prefs.js';
 import { Session } from './session.js';
 import { storage, webGpu } from './webgpu.js';
@@ -19,6 +19,7 @@ import { resultPanel } from '../ui/result.js';
 
 /** @typedef {import('./store.js').State} State */
 /** @typedef {import('./store.js').Panel} Panel */
+/** @typedef {import('./store.js').Place} Place */
 /** @typedef {import('../protocol.js').Command} Command */
 
 const STARTER = ['config.json', 'model.safetensors', 'tokenizer.json'].map((name) => `starter/${name}`);
@@ -27,7 +28,7 @@ const SAMPLE = ['data/spam.csv'];
 const CHECK_AFTER = 400;
 
 /** @type {Record<string, Command['type']>} The event that answers a command; a failure answers it too. */
-const ANSWERS = { environment: 'inspect', model_opened: 'open_model', data_opened: 'open_data', plan: 'check', prediction: 'predict', exported: 'export' };
+const ANSWERS = { environment: 'inspect', model_opened: 'open_model', data_opened: 'open_data', config: 'open_config', plan: 'check', adapter_opened: 'open_adapter', evaluation: 'evaluate', prediction: 'predict', exported: 'export' };
 
 const device = recall('device');
 let state = initial(readForm(recall('settings')), DEVICES.includes(String(device)) ? String(device) : 'auto');
@@ -36,8 +37,13 @@ let view = null;
 let drawing = false;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let checkTimer;
-/** What was opened last, to open it again after a crash. @type {{ model: import('./files.js').Folder | null, data: File[] }} */
+/**
+ * What was opened last (training rows, then held-out ones), to open it again after a crash or beside another file.
+ * @type {{ model: import('./files.js').Folder | null, data: File[] }}
+ */
 const opened = { model: null, data: [] };
+/** Files whose answer is still awaited. */
+const asked = { data: /** @type {File[]} */ ([]), config: '', adapter: '' };
 
 /** @param {Partial<State>} change */
 function set(change) {
@@ -51,8 +57,15 @@ function set(change) {
   });
 }
 
-/** @param {Panel} panel @param {unknown} error */
-const fail = (panel, error) => set({ trouble: { ...state.trouble, [panel]: { message: error instanceof Error ? error.message : String(error), advice: t('common.reload') } } });
+/** @param {Place} place @param {unknown} error @param {string} [advice] */
+const fail = (place, error, advice = t('common.reload')) =>
+  set({ trouble: { ...state.trouble, [place]: { message: error instanceof Error ? error.message : String(error), advice } } });
+
+/** One file, or it is said that there are several. @param {File[]} files @param {Place} place */
+function one(files, place) {
+  if (files.length !== 1) fail(place, t('common.one_file', { n: files.length }), '');
+  return files.length === 1;
+}
 
 /** @param {Command} command @param {File[]} [files] */
 function send(command, files) {
@@ -72,8 +85,14 @@ const session = new Session({
     const answered = envelope.type === 'failed' ? concerns : ANSWERS[envelope.type];
     set(reduce(state, envelope, concerns, performance.now()));
     if (answered) set({ busy: { ...state.busy, [answered]: false } });
+    if (envelope.type === 'data_opened') opened.data = asked.data;
+    if (envelope.type === 'adapter_opened') set({ use: { ...state.use, name: asked.adapter } });
+    if (envelope.type === 'config') {
+      set({ loaded: { name: asked.config, files: state.loaded?.files ?? [] } });
+      remember('settings', state.form);
+    }
     if (envelope.type === 'exported') for (const { name, blob } of files) download(name, blob);
-    if (envelope.type === 'model_opened' || envelope.type === 'data_opened') checkSoon();
+    if (['model_opened', 'data_opened', 'config'].includes(envelope.type)) checkSoon();
   },
   settled(about) {
     if (!Object.values(ANSWERS).includes(about)) set({ busy: { ...state.busy, [about]: false } });
@@ -87,12 +106,27 @@ const session = new Session({
 const config = () =>
   toConfig({
     form: state.form,
+    kept: state.kept,
     device: state.device,
     model: state.model?.name ?? '',
     data: state.data?.name ?? '',
+    heldOut: state.heldOut?.name ?? '',
     textColumn: state.textColumn,
     labelColumn: state.labelColumn,
+    regression: state.regression,
   });
+
+/** What was kept of a file, without a key that was chosen here since. @param {import('./config.js').KeptKey} key */
+function keptWithout(key) {
+  const { [key]: _, ...rest } = state.kept;
+  return rest;
+}
+
+/** @param {File[]} files */
+function sendData(files) {
+  asked.data = files;
+  send({ type: 'open_data' }, files);
+}
 
 function checkSoon() {
   clearTimeout(checkTimer);
@@ -121,10 +155,15 @@ const act = {
   /** @param {string} device */
   setDevice(device) {
     remember('device', device);
-    choose({ device });
+    choose({ device, kept: keptWithout('device') });
   },
   /** @param {import('./files.js').Folder} folder */
   openModel({ name, files }) {
+    if (isAdapter(files)) {
+      if (!state.model) return fail('model', t('model.is_adapter'), t('model.is_adapter_advice'));
+      act.go('result');
+      return act.openAdapter({ name, files });
+    }
     opened.model = { name: name || t('model.unnamed'), files };
     send({ type: 'open_model', name: opened.model.name }, files);
   },
@@ -139,10 +178,13 @@ const act = {
   },
   /** @param {File[]} files */
   openData(files) {
-    if (files.length !== 1) return fail('data', t('data.one_file', { n: files.length }));
-    opened.data = files;
-    send({ type: 'open_data' }, files);
+    if (one(files, 'data')) sendData(files);
   },
+  /** @param {File[]} files rows of their own to measure with, beside the training file */
+  openHeldOut(files) {
+    if (one(files, 'data')) sendData([opened.data[0], files[0]]);
+  },
+  closeHeldOut: () => sendData(opened.data.slice(0, 1)),
   async openSample() {
     set({ busy: { ...state.busy, open_data: true } });
     try {
@@ -153,7 +195,18 @@ const act = {
     }
   },
   /** @param {'textColumn' | 'labelColumn'} which @param {string} name */
-  setColumn: (which, name) => choose({ [which]: name }),
+  setColumn(which, name) {
+    if (which === 'textColumn') return choose({ textColumn: name });
+    choose({ labelColumn: name, regression: manyNumbers(targetColumn({ ...state, labelColumn: name })) });
+  },
+  /** @param {boolean} regression */
+  setRegression: (regression) => choose({ regression, kept: keptWithout('model.num_labels') }),
+  /** @param {File[]} files a configuration in YAML */
+  openConfig(files) {
+    if (!one(files, 'config')) return;
+    asked.config = files[0].name;
+    send({ type: 'open_config' }, files);
+  },
   /** @param {string} key @param {string} value */
   setField(key, value) {
     const form = { ...state.form, [key]: value };
@@ -162,13 +215,15 @@ const act = {
   },
   resetForm() {
     remember('settings', {});
-    choose({ form: {} });
+    choose({ form: {}, kept: {}, loaded: null });
   },
   check: () => send({ type: 'check', config: config() }),
   start() {
     clearTimeout(checkTimer);
-    const settings = { modelName: state.model?.name ?? '', full: state.form.method === 'full' };
-    set({ run: { ...noRun(), state: 'preparing' }, prediction: null, trained: false, settings });
+    const task = state.kept.task === 'text-generation' ? 'generation' : state.regression ? 'regression' : 'classification';
+    /** @type {import('./store.js').RunSettings} */
+    const settings = { modelName: state.model?.name ?? '', full: state.form.method === 'full', task, data: state.data, heldOut: state.heldOut };
+    set({ run: { ...noRun(), state: 'preparing' }, use: noUse(), prediction: null, trained: false, settings });
     send({ type: 'start', config: config() });
     act.go('train');
   },
@@ -183,15 +238,23 @@ const act = {
     set({ asked: text });
     send({ type: 'predict', texts: [text] });
   },
+  /** @param {import('./files.js').Folder} folder an adapter's files or its zip; none for the head of the model itself */
+  openAdapter({ name, files }) {
+    asked.adapter = name || (files.length === 1 ? files[0].name : '');
+    const model = { name_or_path: state.model?.name ?? '' };
+    send({ type: 'open_adapter', config: { device: state.device, model, data: {}, training: {}, lora: {} } }, files);
+  },
+  /** On the opened data, with the columns that are mapped now. */
+  evaluate: () => send({ type: 'evaluate', text_column: state.textColumn || null, label_column: state.labelColumn || null }),
   /** @param {import('../ui/take.js').Choice} choice */
   exportAs: (choice) => send({ type: 'export', ...choice }),
   again: () => act.go('settings'),
   restart() {
-    set({ engine: 'starting', crash: '', model: null, data: null, plan: null, run: noRun(), trained: false, prediction: null, busy: {}, trouble: {}, step: 'machine' });
+    set({ engine: 'starting', crash: '', model: null, data: null, plan: null, heldOut: null, run: noRun(), use: noUse(), trained: false, prediction: null, busy: {}, trouble: {}, step: 'machine' });
     session.restart();
     send({ type: 'inspect' });
     if (opened.model) act.openModel(opened.model);
-    if (opened.data.length) act.openData(opened.data);
+    if (opened.data.length) sendData(opened.data);
   },
 };
 

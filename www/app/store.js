@@ -7,34 +7,45 @@
  * @typedef {import('../protocol.js').Step} Step
  * @typedef {import('../protocol.js').Evaluation} Evaluation
  * @typedef {'machine' | 'model' | 'data' | 'settings' | 'train' | 'result'} Panel
- * @typedef {{ message: string, advice: string }} Trouble
+ * @typedef {Panel | 'config'} Place
+ * @typedef {{ message: string, advice: string, engine?: boolean }} Trouble `engine`: in the engine's own words
  * @typedef {{ phase: import('../protocol.js').Phase, done: number, total: number } | null} Progress
  * @typedef {{
  *   id: string, state: import('../protocol.js').State, progress: Progress, steps: Step[], checks: Evaluation[],
  *   before: Evaluation | null, after: Evaluation | null, warnings: string[],
  *   summary: import('../protocol.js').Summary | null, clock: Clock, stopping: boolean,
  * }} Run
+ * @typedef {{
+ *   adapter: import('../protocol.js').AdapterSummary | null, name: string, measured: Evaluation | null, measuredOn: string,
+ *   warnings: string[], progress: Progress,
+ * }} Use a trained model that was opened, and what was measured outside a run
+ * @typedef {{ name: string, files: string[] }} LoadedConfig
  * @typedef {{ since: number, step: number, rate: number }} Clock `rate`: seconds a step, smoothed; pauses do not count.
  * @typedef {{
  *   step: Panel, engine: 'starting' | 'ready' | 'crashed', crash: string,
  *   gpu: import('./webgpu.js').WebGpu | null, quota: { quota: number, usage: number } | null,
  *   environment: import('../protocol.js').Environment | null, device: string,
  *   model: import('../protocol.js').ModelSummary | null,
- *   data: import('../protocol.js').DataSummary | null, textColumn: string, labelColumn: string,
- *   form: import('./config.js').Form, plan: import('../protocol.js').Plan | null, stale: boolean,
+ *   data: import('../protocol.js').DataSummary | null, heldOut: import('../protocol.js').DataSummary | null,
+ *   textColumn: string, labelColumn: string, regression: boolean,
+ *   form: import('./config.js').Form, kept: import('./config.js').Kept, loaded: LoadedConfig | null, plan: import('../protocol.js').Plan | null, stale: boolean,
  *   busy: Partial<Record<Command['type'], boolean>>,
- *   run: Run, trained: boolean, settings: RunSettings | null, asked: string, exported: string,
+ *   run: Run, use: Use, trained: boolean, settings: RunSettings | null, asked: string, exported: string,
  *   prediction: import('../protocol.js').Prediction | null,
- *   trouble: Partial<Record<Panel, Trouble>>,
+ *   trouble: Partial<Record<Place, Trouble>>,
  * }} State
- * @typedef {{ modelName: string, full: boolean }} RunSettings
+ * @typedef {{
+ *   modelName: string, full: boolean, task: 'classification' | 'regression' | 'generation', data: State['data'], heldOut: State['heldOut'],
+ * }} RunSettings what the last run was started with
  */
+import { fromConfig } from './config.js';
 
-/** @type {Record<Command['type'], Panel>} Where a command's failure is shown. */
+/** @type {Record<Command['type'], Place>} Where a command's failure is shown. */
 export const PANEL_OF = {
   inspect: 'machine',
   open_model: 'model',
   open_data: 'data',
+  open_config: 'config',
   check: 'settings',
   start: 'train',
   pause: 'train',
@@ -61,6 +72,9 @@ export const noRun = () => ({
   stopping: false,
 });
 
+/** @returns {Use} */
+export const noUse = () => ({ adapter: null, name: '', measured: null, measuredOn: '', warnings: [], progress: null });
+
 /** @param {import('./config.js').Form} form @param {string} device @returns {State} */
 export const initial = (form, device) => ({
   step: 'machine',
@@ -72,13 +86,18 @@ export const initial = (form, device) => ({
   device,
   model: null,
   data: null,
+  heldOut: null,
   textColumn: '',
   labelColumn: '',
+  regression: false,
   form,
+  kept: {},
+  loaded: null,
   plan: null,
   stale: true,
   busy: {},
   run: noRun(),
+  use: noUse(),
   trained: false,
   settings: null,
   asked: '',
@@ -87,8 +106,26 @@ export const initial = (form, device) => ({
   trouble: {},
 });
 
-/** @param {State} state */
+/** A run is under way. @param {State} state */
 export const active = (state) => ['preparing', 'training', 'paused', 'evaluating'].includes(state.run.state);
+
+/** Work outside a run; beside one it would be refused. @param {State} state */
+const aside = (state) => !active(state) && Boolean(state.busy.open_adapter || state.busy.evaluate);
+
+/** The engine would refuse other long work. @param {State} state */
+export const occupied = (state) => active(state) || aside(state);
+
+/** @param {State} state */
+export const targetColumn = ({ data, labelColumn }) => data?.columns.find(({ name }) => name === labelColumn);
+
+/** What the model in use was trained for. @param {State} state @returns {RunSettings['task'] | undefined} */
+export function taskOf({ use: { adapter }, settings }) {
+  if (!adapter) return settings?.task;
+  return adapter.task === 'text-generation' ? 'generation' : adapter.labels.length ? 'classification' : 'regression';
+}
+
+/** Numbers too many to be classes: the number itself is what can be learned. @param {import('../protocol.js').Column | undefined} column */
+export const manyNumbers = (column) => Boolean(column?.numeric && !column.values.length);
 
 /**
  * @param {State} state @param {Envelope} event @param {Command['type'] | null} about the command it answers
@@ -101,31 +138,33 @@ export function reduce(state, event, about, now) {
       return { ...state, environment: event };
     case 'model_opened':
       // What was trained belonged to the model before.
-      return { ...state, model: event, plan: null, stale: true, trained: false, prediction: null };
+      return { ...state, model: event, plan: null, stale: true, trained: false, prediction: null, run: noRun(), use: noUse() };
     case 'data_opened':
-      return {
-        ...state,
-        data: event,
-        textColumn: event.text_column ?? '',
-        labelColumn: event.label_column ?? '',
-        plan: null,
-        stale: true,
-      };
+      return event.held_out ? { ...state, heldOut: event } : openedData(state, event);
+    case 'config':
+      return { ...state, ...written(state, event.config), plan: null, stale: true };
+    case 'adapter_opened':
+      return { ...state, trained: true, use: { ...state.use, adapter: event } };
     case 'plan':
       return { ...state, plan: event, stale: false };
     case 'state': {
-      // Classifying can fail too; that says nothing about the run that is over.
-      if (event.state === 'failed' && !active(state)) return state;
+      // Classifying can fail too; that says nothing about the run that is over. Only work outside a run ends idle.
+      if (event.state === 'idle' || (event.state === 'failed' && !active(state))) return state;
+      // From here on the engine has let go of the model that was trained or opened before.
+      if (aside(state)) return state.busy.open_adapter ? { ...state, run: noRun(), settings: null, trained: false, prediction: null, use: noUse() } : state;
       const clock = event.state === 'training' ? { ...run.clock, since: now } : run.clock;
       const progress = event.state === run.state ? run.progress : null;
       const next = { ...run, id: event.run || run.id, state: event.state, progress, clock };
       return { ...state, run: next, trained: state.trained || event.state === 'succeeded' };
     }
-    case 'progress':
-      return { ...state, run: { ...run, progress: event.total && event.done >= event.total ? null : { phase: event.phase, done: event.done, total: event.total } } };
+    case 'progress': {
+      const progress = event.total && event.done >= event.total ? null : { phase: event.phase, done: event.done, total: event.total };
+      return aside(state) ? { ...state, use: { ...state.use, progress } } : { ...state, run: { ...run, progress } };
+    }
     case 'step':
       return { ...state, run: { ...run, progress: null, steps: [...run.steps, event], clock: tick(run.clock, event.step, now) } };
     case 'evaluation':
+      if (aside(state)) return { ...state, use: { ...state.use, progress: null, measured: event, measuredOn: (state.heldOut ?? state.data)?.name ?? '' } };
       if (event.when === 'before') return { ...state, run: { ...run, progress: null, before: event } };
       if (event.when === 'after') return { ...state, run: { ...run, progress: null, after: event } };
       return { ...state, run: { ...run, progress: null, checks: [...run.checks, event] } };
@@ -134,6 +173,7 @@ export function reduce(state, event, about, now) {
     case 'exported':
       return { ...state, exported: event.files[0]?.name ?? '' };
     case 'warning':
+      if (aside(state)) return { ...state, use: { ...state.use, warnings: [...state.use.warnings, event.message] } };
       return { ...state, run: { ...run, warnings: [...run.warnings, event.message] } };
     case 'finished':
       return { ...state, trained: true, run: { ...run, summary: event, progress: null, stopping: false } };
@@ -143,12 +183,40 @@ export function reduce(state, event, about, now) {
       return {
         ...state,
         run: failed ? { ...run, state: 'failed', progress: null, stopping: false } : run,
-        trouble: { ...state.trouble, [panel]: { message: event.message, advice: event.advice } },
+        use: { ...state.use, progress: null },
+        trouble: { ...state.trouble, [panel]: { message: event.message, advice: event.advice, engine: true } },
       };
     }
     default:
       return state;
   }
+}
+
+/**
+ * The same file opened again (with held-out rows beside it, or corrected) keeps its columns' choice.
+ * @param {State} state @param {import('../protocol.js').DataSummary} data @returns {State}
+ */
+function openedData(state, data) {
+  const next = { ...state, data, heldOut: null, plan: null, stale: true };
+  const names = data.columns.map(({ name }) => name);
+  if (state.data?.name === data.name && [state.textColumn, state.labelColumn].every((name) => name === '' || names.includes(name))) return next;
+  const chosen = { ...next, textColumn: data.text_column ?? '', labelColumn: data.label_column ?? '' };
+  return { ...chosen, regression: manyNumbers(targetColumn(chosen)) };
+}
+
+/** @param {State} state @param {import('../protocol.js').RawConfig} config @returns {Partial<State>} */
+function written(state, config) {
+  const { form, kept, files, regression, device, textColumn, labelColumn } = fromConfig(config);
+  // The device and the columns stay as they were chosen where the file does not name them.
+  return {
+    form,
+    kept,
+    regression,
+    device: device ?? state.device,
+    textColumn: textColumn ?? state.textColumn,
+    labelColumn: labelColumn ?? state.labelColumn,
+    loaded: { name: '', files },
+  };
 }
 
 /** @param {Clock} clock @param {number} step @param {number} now @returns {Clock} */

@@ -5,36 +5,47 @@ import { t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').Panel} Panel */
 
+/** The engine speaks English alone; where the page does not, it says so before it. */
+function engineSpeaks() {
+  const text = t('common.engine_says');
+  return text ? h('p', { class: 'hint', 'data-testid': 'engine-says' }, text) : null;
+}
+
 /**
  * A failure beside what it concerns, with what to do about it.
- * @param {Panel} panel
+ * @param {import('../app/store.js').Place} place @param {string} [testid]
  */
-export function trouble(panel) {
+export function trouble(place, testid = 'error') {
   return region(
     h('div', { role: 'alert' }),
-    (state) => [state.trouble[panel]],
+    (state) => [state.trouble[place]],
     (state) => {
-      const it = state.trouble[panel];
-      return it
-        ? h(
-            'div',
-            { class: 'notice notice-error', 'data-testid': 'error' },
-            h('p', { class: 'notice-title' }, it.message),
-            it.advice ? h('p', null, it.advice) : null,
-          )
-        : [];
+      const it = state.trouble[place];
+      if (!it) return [];
+      const lang = it.engine ? 'en' : null;
+      const notice = h(
+        'div',
+        { class: 'notice notice-error', 'data-testid': testid },
+        it.engine ? engineSpeaks() : null,
+        h('p', { class: 'notice-title', lang }, it.message),
+        it.advice ? h('p', { lang }, it.advice) : null,
+      );
+      // What went wrong may stand above what was clicked.
+      requestAnimationFrame(() => notice.scrollIntoView({ block: 'nearest' }));
+      return notice;
     },
   );
 }
 
-/** @param {string[]} items @param {string} title @param {string} [testid] */
+/** The engine's remarks. @param {string[]} items @param {string} title @param {string} [testid] */
 export function warnings(items, title, testid) {
   if (!items.length) return null;
   return h(
     'div',
     { class: 'notice notice-warning', 'data-testid': testid ?? null },
     h('p', { class: 'notice-title' }, title),
-    h('ul', null, items.slice(0, 20).map((item) => h('li', null, item))),
+    engineSpeaks(),
+    h('ul', { lang: 'en' }, items.slice(0, 20).map((item) => h('li', null, item))),
     items.length > 20 ? h('p', { class: 'hint' }, t('common.more', { n: items.length - 20 })) : null,
   );
 }
@@ -116,6 +127,11 @@ export function dropZone({ title, hint, testid, ondrop, children }) {
     h('p', { class: 'hint' }, hint),
     h('div', { class: 'actions actions-center' }, children),
   );
+  return droppable(zone, ondrop);
+}
+
+/** @template {HTMLElement} E @param {E} zone @param {(transfer: DataTransfer) => void} ondrop @returns {E} */
+export function droppable(zone, ondrop) {
   let depth = 0;
   /** @param {number} change */
   const over = (change) => {

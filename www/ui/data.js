@@ -1,15 +1,20 @@
 // @ts-check
 import { clip, h, region, updateAll } from './dom.js';
-import { bars, button, card, dropZone, fact, facts, fileButton, spinner, trouble, warnings } from './common.js';
+import { bars, button, card, dropZone, droppable, fact, facts, fileButton, spinner, trouble, warnings } from './common.js';
+import { manyNumbers, targetColumn } from '../app/store.js';
 import { int, pct, t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').State} State */
+/** @typedef {import('../protocol.js').DataSummary} DataSummary */
 
 const ACCEPT = '.csv,.tsv,.jsonl,.json,.txt,text/csv,text/tab-separated-values';
 const MOST_BARS = 12;
+/** More classes than that are seldom meant where they are numbers. */
+const FEW_CLASSES = 20;
 
 /**
- * @param {{ openSample(): void, openData(files: File[]): void, setColumn(which: 'textColumn' | 'labelColumn', name: string): void,
+ * @param {{ openSample(): void, openData(files: File[]): void, openHeldOut(files: File[]): void, closeHeldOut(): void,
+ *   setColumn(which: 'textColumn' | 'labelColumn', name: string): void, setRegression(on: boolean): void,
  *   go(step: import('../app/store.js').Panel): void }} act
  */
 export function dataPanel(act) {
@@ -36,19 +41,17 @@ export function dataPanel(act) {
         : data
           ? [
               h('h3', null, data.name),
-              facts(
-                fact(t('data.rows'), int(data.rows), { testid: 'data-rows' }),
-                fact(t('data.columns'), int(data.columns.length)),
-                fact(t('data.format'), data.format.toUpperCase(), { hint: data.encoding }),
-              ),
+              tableFacts(data, 'data-rows'),
               warnings(data.warnings, t('data.warnings'), 'data-warnings'),
             ]
           : [],
   );
   const columns = mapping(act.setColumn);
+  const target = targetChoice(act.setRegression);
+  const heldOut = heldOutPart(act);
   const labels = region(
     h('div', { class: 'stack' }),
-    (state) => [state.data, state.labelColumn, state.textColumn, state.busy.open_data],
+    (state) => [state.data, state.labelColumn, state.textColumn, state.regression, state.busy.open_data],
     (state) => (state.data && !state.busy.open_data ? labelCounts(state) : []),
   );
   const table = region(
@@ -58,12 +61,14 @@ export function dataPanel(act) {
   );
   const next = button(t('common.continue'), 'next-data', () => act.go('settings'), 'primary');
   return {
-    element: card('data', choose, error.element, overview.element, columns.element, labels.element, table.element, h('footer', { class: 'panel-foot' }, next)),
+    element: card('data', choose, error.element, overview.element, columns.element, target.element, labels.element, heldOut.element, table.element, h('footer', { class: 'panel-foot' }, next)),
     update: updateAll([
       error,
       overview,
       columns,
+      target,
       labels,
+      heldOut,
       table,
       {
         element: next,
@@ -106,11 +111,76 @@ function mapping(setColumn) {
   );
 }
 
+/** @param {DataSummary} data @param {string} testid */
+const tableFacts = (data, testid) =>
+  facts(
+    fact(t('data.rows'), int(data.rows), { testid }),
+    fact(t('data.columns'), int(data.columns.length)),
+    fact(t('data.format'), data.format.toUpperCase(), { hint: data.encoding }),
+  );
+
+/** A column of numbers can be learned as classes or as a number. @param {(on: boolean) => void} setRegression */
+function targetChoice(setRegression) {
+  return region(
+    h('div', null),
+    (state) => [targetColumn(state), state.labelColumn === state.textColumn, state.regression, state.busy.open_data],
+    (state) => {
+      const column = targetColumn(state);
+      if (!column || !(column.numeric || state.regression) || state.labelColumn === state.textColumn || state.busy.open_data) return [];
+      const many = manyNumbers(column) ? 'data.many_numbers' : column.values.length > FEW_CLASSES ? 'data.some_numbers' : '';
+      return h(
+        'fieldset',
+        { class: 'choices' },
+        h('legend', null, t('data.target', { column: column.name })),
+        h(
+          'div',
+          { class: 'choice-row' },
+          [false, true].map((number) => {
+            const name = number ? 'number' : 'class';
+            return h(
+              'label',
+              { class: 'choice' },
+              h('input', { type: 'radio', name: 'target', checked: state.regression === number, 'data-testid': `target-${name}`, onchange: () => setRegression(number) }),
+              h('span', { class: 'choice-text' }, h('strong', null, t(`data.target_${name}`)), h('span', { class: 'hint' }, t(`data.target_${name}_hint`))),
+            );
+          }),
+        ),
+        many ? h('p', { class: 'hint reason', 'data-testid': 'target-reason' }, t(many, { column: column.name, n: column.values.length })) : null,
+      );
+    },
+  );
+}
+
+/** @param {{ openHeldOut(files: File[]): void, closeHeldOut(): void }} act */
+function heldOutPart(act) {
+  return region(
+    h('div', null),
+    (state) => [state.data, state.heldOut, state.textColumn, state.labelColumn, state.busy.open_data],
+    ({ data, heldOut, textColumn, labelColumn, busy }) => {
+      if (!data || busy.open_data) return [];
+      const lacking = heldOut ? [textColumn, labelColumn].filter((name) => name && !heldOut.columns.some((column) => column.name === name)) : [];
+      const choose = fileButton(t(heldOut ? 'data.held_out_other' : 'data.held_out_choose'), 'held-out-input', (list) => act.openHeldOut([...list]), { accept: ACCEPT });
+      const zone = h(
+        'section',
+        { class: 'sheet', 'data-testid': 'held-out' },
+        h('h3', null, heldOut ? heldOut.name : t('data.held_out')),
+        h('p', { class: 'hint' }, t(heldOut ? 'data.held_out_used' : 'data.held_out_hint')),
+        heldOut ? tableFacts(heldOut, 'held-out-rows') : null,
+        lacking.length ? h('p', { class: 'notice notice-warning' }, t('data.held_out_lacks', { columns: lacking.join(', ') })) : null,
+        heldOut ? warnings(heldOut.warnings, t('data.warnings')) : null,
+        h('div', { class: 'actions' }, choose, heldOut ? button(t('data.held_out_remove'), 'held-out-remove', act.closeHeldOut) : null),
+      );
+      return droppable(zone, (transfer) => act.openHeldOut([...transfer.files]));
+    },
+  );
+}
+
 /** @param {State} state */
-function labelCounts({ data, labelColumn, textColumn }) {
+function labelCounts({ data, labelColumn, textColumn, regression }) {
   const column = data?.columns.find(({ name }) => name === labelColumn);
   if (!data || !column) return [];
   if (labelColumn === textColumn) return h('p', { class: 'notice notice-warning' }, t('data.same_column'));
+  if (regression) return [];
   if (!column.values.length) return h('p', { class: 'notice notice-warning' }, t('data.not_labels', { column: labelColumn }));
   const total = column.values.reduce((sum, [, count]) => sum + count, 0);
   const top = Math.max(...column.values.map(([, count]) => count));

@@ -30,9 +30,10 @@ export function machinePanel(act) {
           )
         : [],
   );
+  const use = button(t('model.use_adapter'), 'have-adapter', () => act.go('result'));
   const next = button(t('common.continue'), 'next-machine', () => act.go('model'), 'primary');
   return {
-    element: card('machine', error.element, choice.element, gpu.element, report.element, h('footer', { class: 'panel-foot' }, next)),
+    element: card('machine', error.element, choice.element, gpu.element, report.element, h('footer', { class: 'panel-foot' }, use, next)),
     update: updateAll([error, choice, report, gpu]),
   };
 }

@@ -35,8 +35,9 @@ export function modelPanel(act) {
     (state) => [spinner(Boolean(state.busy.open_model), t('model.opening')), state.model && !state.busy.open_model ? modelCard(state) : null],
   );
   const next = button(t('common.continue'), 'next-model', () => act.go('data'), 'primary');
+  const use = button(t('model.use_adapter'), 'use-adapter', () => act.go('result'));
   return {
-    element: card('model', choose, hubPart(act.openModel), error.element, summary.element, h('footer', { class: 'panel-foot' }, next)),
+    element: card('model', choose, hubPart(act.openModel), error.element, summary.element, h('footer', { class: 'panel-foot' }, use, next)),
     update: updateAll([
       error,
       summary,

@@ -1,30 +1,36 @@
 // @ts-check
 import { h, region, setText, updateAll } from './dom.js';
-import { button, card, fact, facts, spinner, trouble, warnings } from './common.js';
+import { button, card, droppable, fact, facts, spinner, trouble, warnings } from './common.js';
+import { loadButton, loadedPart, yamlPart } from './yaml.js';
 import { FIELDS, MODULES, namedField, resolvedValues, unreadable } from '../app/config.js';
-import { active } from '../app/store.js';
+import { occupied } from '../app/store.js';
 import { bytes, compact, int, pct, t } from '../app/i18n.js';
-import { download } from '../app/files.js';
 
 /** @typedef {import('../app/store.js').State} State */
 /** @typedef {import('../app/config.js').Field} Field */
 
 /**
- * @param {{ setField(key: string, value: string): void, resetForm(): void, check(): void, start(): void }} act
+ * @param {{ setField(key: string, value: string): void, resetForm(): void, openConfig(files: File[]): void, check(): void, start(): void }} act
  */
 export function settingsPanel(act) {
   const fields = FIELDS.map((field) => ({ field, part: fieldPart(field, act.setField) }));
   /** @param {import('../app/config.js').Group} group */
   const group = (group) => h('div', { class: 'form-grid' }, fields.filter(({ field }) => field.group === group).map(({ part }) => part.element));
+  const heldOut = heldOutPart();
+  const basic = group('basic');
+  basic.append(heldOut.element);
   const lora = h('fieldset', { class: 'group' }, h('legend', null, t('settings.lora')), h('p', { class: 'hint' }, t('settings.lora_hint')), group('lora'));
   const form = h(
     'form',
     { class: 'stack', novalidate: true, onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), act.check()) },
-    h('fieldset', { class: 'group' }, h('legend', null, t('settings.basic')), group('basic')),
+    h('fieldset', { class: 'group' }, h('legend', null, t('settings.basic')), basic),
     lora,
     h('details', { class: 'group' }, h('summary', { 'data-testid': 'advanced' }, t('settings.advanced')), h('p', { class: 'hint' }, t('settings.advanced_hint')), group('advanced')),
-    h('div', { class: 'actions' }, button(t('settings.reset'), 'reset-settings', act.resetForm)),
   );
+  const file = h('div', { class: 'actions' }, loadButton(act), h('span', { class: 'hint' }, t('yaml.drop')), h('span', { class: 'push' }), button(t('settings.reset'), 'reset-settings', act.resetForm));
+  const unread = trouble('config', 'config-error');
+  const loaded = loadedPart();
+  const yaml = yamlPart(act);
   const error = trouble('settings');
   const plan = region(
     h('div', { class: 'stack', 'aria-live': 'polite' }),
@@ -32,7 +38,7 @@ export function settingsPanel(act) {
     (state) => {
       const checking = Boolean(state.busy.check);
       if (state.trouble.settings || !state.plan) return spinner(checking, t('settings.checking'));
-      return planCard(state.plan, checking);
+      return planCard(state.plan, checking, state.regression);
     },
   );
   const start = button(t('settings.start'), 'start', act.start, 'primary');
@@ -41,14 +47,30 @@ export function settingsPanel(act) {
     element: h('footer', { class: 'panel-foot' }, check, start),
     update: (/** @type {State} */ state) => {
       const odd = unreadable(state.form);
-      start.disabled = !state.model || !state.data || odd.length > 0 || active(state) || Boolean(state.trouble.settings) || state.engine !== 'ready';
+      start.disabled = !state.model || !state.data || odd.length > 0 || occupied(state) || Boolean(state.trouble.settings) || state.engine !== 'ready';
       check.disabled = !state.model || !state.data || odd.length > 0 || Boolean(state.busy.check);
       lora.hidden = state.form.method === 'full';
     },
   };
+  const side = h('div', { class: 'stack side' }, error.element, plan.element, yaml.element);
+  const element = card('settings', file, unread.element, loaded.element, h('div', { class: 'split' }, form, side), footer.element);
   return {
-    element: card('settings', h('div', { class: 'split' }, form, h('div', { class: 'stack side' }, error.element, plan.element)), footer.element),
-    update: updateAll([...fields.map(({ part }) => part), error, plan, footer]),
+    element: droppable(element, (transfer) => act.openConfig([...transfer.files])),
+    update: updateAll([...fields.map(({ part }) => part), heldOut, unread, loaded, error, plan, yaml, footer]),
+  };
+}
+
+/** In the place of the held-out share where a file has the held-out rows. */
+function heldOutPart() {
+  const name = h('p', { class: 'field-value', 'data-testid': 'held-out-file' });
+  const element = h('div', { class: 'field', hidden: true }, h('span', { class: 'field-name' }, t('settings.held_out')), name, h('span', { class: 'hint' }, t('settings.held_out_hint')));
+  return {
+    element,
+    /** @param {State} state */
+    update({ heldOut }) {
+      element.hidden = !heldOut;
+      if (heldOut) setText(name, heldOut.name);
+    },
   };
 }
 
@@ -69,10 +91,12 @@ function fieldPart(field, setField) {
   control.addEventListener(kind === 'choice' ? 'change' : 'input', () => setField(key, control.value.trim()));
   /** @type {string} */
   let yaml = '';
+  const element = h('label', { class: 'field', for: id }, name, control, hint, wrong);
   return {
-    element: h('label', { class: 'field', for: id }, name, control, hint, wrong),
+    element,
     /** @param {State} state */
     update(state) {
+      element.hidden = key === 'validation_split' && state.heldOut !== null;
       const value = state.form[key] ?? '';
       if (control.value.trim() !== value) control.value = value;
       const odd = unreadable(state.form).includes(key);
@@ -114,8 +138,8 @@ function modulesPart({ key }, setField, name, hint) {
   };
 }
 
-/** @param {import('../protocol.js').Plan} plan @param {boolean} checking a newer one is on its way */
-function planCard(plan, checking) {
+/** @param {import('../protocol.js').Plan} plan @param {boolean} checking a newer one is on its way @param {boolean} regression */
+function planCard(plan, checking, regression) {
   const memory = [
     { name: t('plan.weights'), bytes: plan.weight_bytes, tone: 'tone-1' },
     { name: t('plan.training'), bytes: plan.training_bytes, tone: 'tone-2' },
@@ -130,34 +154,13 @@ function planCard(plan, checking) {
       fact(t('plan.rows'), int(plan.train_rows), { hint: t('plan.held_out', { n: plan.validation_rows }), testid: 'plan-rows' }),
       fact(t('plan.steps'), int(plan.total_steps), { hint: t(`device.${plan.device}`), testid: 'plan-steps' }),
       fact(t('plan.trainable'), compact(plan.trainable_parameters), { hint: t('plan.of_all', { share: pct(plan.trainable_parameters / Math.max(1, plan.total_parameters)) }) }),
-      fact(t('plan.labels'), int(plan.labels.length), { hint: plan.labels.slice(0, 6).join(' · ') }),
+      plan.labels.length ? fact(t('plan.labels'), int(plan.labels.length), { hint: plan.labels.slice(0, 6).join(' · ') }) : null,
+      regression ? fact(t('plan.predicts'), t('data.target_number')) : null,
       plan.skipped_rows ? fact(t('plan.skipped'), int(plan.skipped_rows), { tone: 'fact-warn', testid: 'plan-skipped' }) : null,
     ),
     h('h3', { class: 'small-head' }, t('plan.memory', { bytes: bytes(total) })),
     h('div', { class: 'stacked', 'aria-hidden': 'true' }, memory.map((part) => h('span', { class: part.tone, style: { 'flex-grow': Math.max(part.bytes, total / 200) } }))),
     h('ul', { class: 'legend' }, memory.map((part) => h('li', null, h('span', { class: `swatch ${part.tone}`, 'aria-hidden': 'true' }), part.name, ' ', h('strong', null, bytes(part.bytes))))),
     warnings(plan.warnings, t('plan.warnings'), 'plan-warnings'),
-    yamlView(plan.config_yaml),
-  );
-}
-
-/** @param {string} yaml */
-function yamlView(yaml) {
-  const copied = h('span', { class: 'hint', role: 'status' });
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(yaml);
-      copied.textContent = t('common.copied');
-    } catch {
-      copied.textContent = t('common.not_copied');
-    }
-  };
-  return h(
-    'details',
-    { class: 'yaml' },
-    h('summary', { 'data-testid': 'yaml' }, t('plan.yaml')),
-    h('p', { class: 'hint' }, t('plan.yaml_hint')),
-    h('pre', { tabindex: '0' }, h('code', { 'data-testid': 'config-yaml' }, yaml)),
-    h('div', { class: 'actions' }, button(t('common.copy'), 'copy-yaml', copy), button(t('plan.yaml_download'), 'download-yaml', () => download('run.yaml', yaml, 'application/yaml')), copied),
   );
 }

@@ -1,7 +1,7 @@
 // @ts-check
 import { h } from './dom.js';
 import { active } from '../app/store.js';
-import { compact, int, pct, t } from '../app/i18n.js';
+import { compact, int, num, pct, t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').Panel} Panel */
 /** @typedef {import('../app/store.js').State} State */
@@ -13,23 +13,22 @@ export const STEPS = ['machine', 'model', 'data', 'settings', 'train', 'result']
 export function reachable(state, step) {
   if (step === 'settings') return Boolean(state.model && state.data);
   if (step === 'train') return state.run.state !== 'idle';
-  if (step === 'result') return Boolean(state.run.summary || state.trained);
   return true;
 }
 
 /** @param {State} state @returns {Record<Panel, string>} One line a finished step, so that the whole run reads at a glance. */
 function summaries(state) {
-  const { environment, model, data, run, plan } = state;
+  const { environment, model, data, run, use, plan } = state;
   const device = state.device === 'auto' ? environment?.chosen : state.device;
   const last = run.steps.at(-1);
-  const after = run.after?.metrics.accuracy;
+  const after = (use.measured ?? run.after)?.metrics;
   return {
     machine: device ? t(`device.${device}`) : '',
     model: model ? `${model.name} · ${compact(model.parameters)}` : '',
     data: data ? t('steps.rows', { count: data.rows }) : '',
     settings: plan ? t('steps.planned', { count: plan.total_steps }) : '',
     train: active(state) && last ? `${int(last.step)} / ${int(last.total_steps)}` : run.state === 'idle' ? '' : t(`state.${run.state}`),
-    result: after === undefined ? '' : pct(after),
+    result: !after ? (use.adapter ? use.name : '') : after.accuracy === undefined || after.accuracy === null ? num(after.loss) : pct(after.accuracy),
   };
 }
 

@@ -42,9 +42,14 @@ export function trainPanel(act) {
       else if (focused === stop && stop.hidden && !see.hidden) see.focus();
     },
   };
+  const element = card('train', error.element, head.element, numbers.element, graphs.element, log.element, foot.element);
+  const lead = {
+    element,
+    update: (/** @type {State} */ { settings }) => setText(/** @type {Element} */ (element.querySelector('.lead')), t(settings?.task === 'regression' ? 'train.lead_number' : 'train.lead')),
+  };
   return {
-    element: card('train', error.element, head.element, numbers.element, graphs.element, log.element, foot.element),
-    update: updateAll([error, head, numbers, graphs, log, foot]),
+    element,
+    update: updateAll([lead, error, head, numbers, graphs, log, foot]),
   };
 }
 
@@ -96,8 +101,9 @@ function tiles() {
   return {
     element: h('dl', { class: 'facts facts-run' }, names.map((name) => h('div', { class: 'fact' }, h('dt', null, t(`train.${name}`)), cells[name]))),
     /** @param {State} state */
-    update({ run }) {
+    update({ run, settings }) {
       const last = run.steps.at(-1);
+      /** @type {HTMLElement} */ (cells.accuracy.parentElement).hidden = settings?.task === 'regression';
       setText(cells.loss, last ? num(last.loss) : '–');
       setText(cells.accuracy, last ? pct(last.accuracy, 0) : '–');
       setText(cells.speed, last ? t('train.tokens', { n: int(last.tokens_per_second) }) : '–');
@@ -145,7 +151,7 @@ function charts() {
     loss.update({ points: steps.map((step) => ({ x: step.step, y: step.loss })), marks: held.map((one) => ({ x: one.step, y: one.metrics.loss })), end, weight });
     accuracy.update({
       points: steps.map((step) => ({ x: step.step, y: step.accuracy })),
-      marks: held.flatMap((one) => (one.metrics.accuracy === undefined ? [] : [{ x: one.step, y: one.metrics.accuracy }])),
+      marks: held.flatMap((one) => (typeof one.metrics.accuracy !== 'number' ? [] : [{ x: one.step, y: one.metrics.accuracy }])),
       end,
       weight,
     });
@@ -169,6 +175,8 @@ function charts() {
     /** @param {State} state */
     update(state) {
       latest = state;
+      // A number is near or far, not right or wrong.
+      accuracy.element.hidden = state.settings?.task === 'regression';
       draw();
     },
   };

@@ -6,7 +6,7 @@ use ts_rs::TS;
 /// `run.yaml`. Absent keys take the defaults of [`super::Config`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields, default)]
-#[ts(optional_fields)]
+#[ts(optional_fields = nullable)]
 pub struct RawConfig {
     /// `text-classification` (default) or `text-generation`.
     pub task: Option<String>,
@@ -22,7 +22,7 @@ pub struct RawConfig {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields, default)]
-#[ts(optional_fields)]
+#[ts(optional_fields = nullable)]
 pub struct ModelSection {
     /// `llama`.
     #[serde(rename = "type")]
@@ -37,7 +37,7 @@ pub struct ModelSection {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields, default)]
-#[ts(optional_fields)]
+#[ts(optional_fields = nullable)]
 pub struct DataSection {
     pub train_file: Option<String>,
     /// Held-out rows of their own; otherwise `validation_split` of the training file is held out.
@@ -52,7 +52,7 @@ pub struct DataSection {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields, default)]
-#[ts(optional_fields)]
+#[ts(optional_fields = nullable)]
 pub struct TrainingSection {
     /// `lora` (default) or `full`.
     pub method: Option<String>,
@@ -62,7 +62,7 @@ pub struct TrainingSection {
     pub learning_rate: Option<f64>,
     pub num_epochs: Option<f64>,
     /// Overrides `num_epochs`.
-    #[ts(type = "number")]
+    #[ts(as = "Option<f64>")]
     pub max_steps: Option<u64>,
     pub weight_decay: Option<f64>,
     pub adam_beta1: Option<f64>,
@@ -71,19 +71,19 @@ pub struct TrainingSection {
     /// `linear` (default), `cosine` or `constant`.
     pub lr_scheduler_type: Option<String>,
     pub warmup_ratio: Option<f64>,
-    #[ts(type = "number")]
+    #[ts(as = "Option<f64>")]
     pub warmup_steps: Option<u64>,
     /// 0 turns clipping off.
     pub max_grad_norm: Option<f64>,
-    #[ts(type = "number")]
+    #[ts(as = "Option<f64>")]
     pub logging_steps: Option<u64>,
-    #[ts(type = "number")]
+    #[ts(as = "Option<f64>")]
     pub seed: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields, default)]
-#[ts(optional_fields)]
+#[ts(optional_fields = nullable)]
 pub struct LoraSection {
     pub r: Option<usize>,
     pub lora_alpha: Option<f64>,

@@ -1,5 +1,6 @@
 use super::super::*;
 use crate::error::Error;
+use crate::platform::{Memory, NamedFile};
 
 fn resolve(yaml: &str) -> Result<Config, Error> {
     Config::resolve(&RawConfig::from_yaml(yaml, "run.yaml")?)
@@ -44,6 +45,27 @@ lora: {r: 4, target_modules: [v_proj, q_proj]}
     let defaults = resolve("").expect("defaults");
     assert_eq!(resolve(&defaults.to_yaml()).expect("defaults"), defaults);
     assert!(yaml.starts_with("task: text-generation\ndevice: cpu\nkernels: auto\nmodel:\n"), "{yaml}");
+}
+
+#[test]
+fn a_handed_over_file_is_read_or_named() {
+    let read = |name: &str, bytes: &[u8]| {
+        let file = NamedFile { name: name.to_owned(), blob: Box::new(Memory(bytes.to_vec())) };
+        pollster::block_on(RawConfig::read(&[file]))
+    };
+    let config = read("run.yaml", "\u{feff}training: {max_steps: 7}".as_bytes()).expect("with a byte order mark");
+    assert_eq!(config.training.max_steps, Some(7));
+    assert_eq!(read("empty.yaml", b"").expect("defaults"), RawConfig::default());
+    for (bytes, says) in [
+        (&b"training:\n  batch_sise: 4\n"[..], "a.yaml line 2: unknown key `batch_sise`"),
+        (b"training:\n  batch_size: many\n", "a.yaml line 2: `batch_size: many`"),
+        (b"\xff\xfet\0", "a.yaml: not text in UTF-8"),
+        (&[b'#'; (1 << 20) + 1], "a.yaml: 1048577 bytes"),
+    ] {
+        let error = read("a.yaml", bytes).expect_err(says).to_string();
+        assert!(error.starts_with(says), "{error}");
+    }
+    assert!(pollster::block_on(RawConfig::read(&[])).is_err());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use serde_saphyr::{Error as YamlError, Options};
 use super::raw::{DataSection, LoraSection, ModelSection, RawConfig, TrainingSection};
 use super::resolved::Config;
 use crate::error::{Error, Result};
+use crate::platform::NamedFile;
 
 /// A configuration is a page of text; what is longer is another file, or hostile.
 const MOST_BYTES: usize = 1 << 20;
@@ -56,17 +57,31 @@ const KEYS: &[(&str, Kind)] = &[
 ];
 
 impl RawConfig {
+    /// Reads the one file handed over.
+    ///
+    /// # Errors
+    /// As [`Self::from_yaml`], and where there is another number of files or the file is no text.
+    pub async fn read(files: &[NamedFile]) -> Result<Self> {
+        let [NamedFile { name, blob }] = files else {
+            let message = format!("{} files were handed over as a configuration", files.len());
+            return Err(Error::session(message, "Choose one YAML file."));
+        };
+        let size = blob.size();
+        if size > MOST_BYTES as u64 {
+            return Err(no_config(name, format!("{size} bytes; a configuration has at most {MOST_BYTES}")));
+        }
+        let bytes = blob.read(0, size as usize).await.map_err(|error| Error::io(name, error))?;
+        let text = String::from_utf8(bytes).map_err(|_| no_config(name, "not text in UTF-8".to_owned()))?;
+        Self::from_yaml(text.trim_start_matches('\u{feff}'), name)
+    }
+
     /// Reads YAML (of which JSON is a part). `file` is the name that errors give.
     ///
     /// # Errors
     /// Names the line, and for an unknown key the nearest key there is.
     pub fn from_yaml(text: &str, file: &str) -> Result<Self> {
         if text.len() > MOST_BYTES {
-            return Err(Error::ConfigSyntax {
-                place: file.to_owned(),
-                message: format!("{} bytes; a configuration has at most {MOST_BYTES}", text.len()),
-                advice: "Choose the YAML file of a run.".to_owned(),
-            });
+            return Err(no_config(file, format!("{} bytes; a configuration has at most {MOST_BYTES}", text.len())));
         }
         // An empty file, or one of comments, is a configuration of defaults; to the parser it is `null`.
         serde_saphyr::from_str_with_options::<Option<Self>>(text, options())
@@ -171,6 +186,10 @@ impl Config {
         // Plain structs of numbers and strings: there is nothing in them that YAML cannot hold.
         serde_saphyr::to_string(self).unwrap_or_default()
     }
+}
+
+fn no_config(file: &str, message: String) -> Error {
+    Error::ConfigSyntax { place: file.to_owned(), message, advice: "Choose the YAML file of a run.".to_owned() }
 }
 
 /// Small limits: no configuration needs anchors in number, deep nesting or many nodes.

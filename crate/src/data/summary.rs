@@ -47,7 +47,11 @@ const LABEL_NAMES: &[&str] = &[
 impl Table {
     pub fn summary(&self) -> DataSummary {
         let columns: Vec<Column> = (0..self.columns.len())
-            .map(|column| Column { name: self.columns[column].clone(), values: self.values(column) })
+            .map(|column| Column {
+                name: self.columns[column].clone(),
+                values: self.values(column),
+                numeric: self.numeric(column),
+            })
             .collect();
         let label = self.guess_label(&columns);
         let text = self.guess_text(label);
@@ -64,6 +68,7 @@ impl Table {
             text_column: name(text),
             label_column: name(label),
             columns,
+            held_out: false,
             warnings: self.warnings.clone(),
         }
     }
@@ -86,6 +91,13 @@ impl Table {
             counts.into_iter().map(|(value, count)| (value.to_owned(), count)).collect();
         values.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         values
+    }
+
+    /// As [`super::examples`] reads a number; the first other cell ends the search.
+    fn numeric(&self, column: usize) -> bool {
+        let mut cells =
+            (0..self.len()).map(|row| self.cell(row, column).trim()).filter(|cell| !cell.is_empty()).peekable();
+        cells.peek().is_some() && cells.all(|cell| cell.parse::<f32>().is_ok_and(f32::is_finite))
     }
 
     /// By its name; else the column of the fewest distinct values, of at least two.

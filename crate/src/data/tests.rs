@@ -240,9 +240,25 @@ fn the_summary_suggests_columns() {
         assert_eq!((summary.rows, summary.preview.len(), summary.preview[1][0].as_str()), (20, 8, "1"));
         assert_eq!(summary.columns[2].values, [("0".to_owned(), 10), ("1".to_owned(), 10)]);
         assert!(summary.columns[1].values.is_empty());
+        assert_eq!(summary.columns.iter().map(|column| column.numeric).collect::<Vec<_>>(), [true, false, true]);
     }
     let summary = read("a.txt", "one\ntwo\n").summary();
     assert_eq!((summary.text_column.as_deref(), summary.label_column), (Some("text"), None));
+}
+
+#[test]
+fn a_column_of_numbers_is_one_that_regression_can_read() {
+    for (cells, numeric) in [
+        (&["0.5", " -3e2 ", ""][..], true),
+        (&["1", "2", "three"], false),
+        (&["1", "inf", "2"], false),
+        (&["1", "NaN", "2"], false),
+        (&["1e39", "2", "3"], false),
+        (&["", "", ""], false),
+    ] {
+        let body: String = cells.iter().map(|cell| format!("a,{cell}\n")).collect();
+        assert_eq!(read("a.csv", &format!("text,label\n{body}")).summary().columns[1].numeric, numeric, "{cells:?}");
+    }
 }
 
 fn mapped(table: &Table, source: LabelSource<'_>) -> Result<super::super::Examples> {

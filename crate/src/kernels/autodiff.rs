@@ -8,7 +8,7 @@ use burn::backend::{
         grads::Gradients,
         ops::{Backward, Ops, OpsKind},
     },
-    tensor::FloatTensor,
+    tensor::{FloatTensor, IntTensor},
 };
 
 use super::KernelOps;
@@ -153,5 +153,45 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
     fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
         // Only the backward above calls it, on the inner backend; stock operations keep it differentiable anyway.
         super::stock::causal_softmax_grad::<Self>(p, g, scale)
+    }
+
+    fn packed_product(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        kind: u32,
+        rows: usize,
+        columns: usize,
+        transposed: bool,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct PackedProduct;
+
+        impl<B: KernelOps> Backward<B, 1> for PackedProduct {
+            type State = (IntTensor<B>, u32, usize, usize, bool);
+
+            // The weight is frozen: only the input's gradient, through the same blocks.
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+                let [node] = ops.parents;
+                let grad = grads.consume::<B>(&ops.node);
+                if let Some(node) = node {
+                    let (words, kind, rows, columns, transposed) = ops.state;
+                    grads.register::<B>(node.id, B::packed_product(grad, words, kind, rows, columns, !transposed));
+                }
+            }
+        }
+
+        match PackedProduct.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(
+                (words.clone(), kind, rows, columns, transposed),
+                B::packed_product(x.primitive().clone(), words, kind, rows, columns, transposed),
+            ),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::packed_product(x.primitive().clone(), words, kind, rows, columns, transposed))
+            }
+        }
+    }
+
+    fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self> {
+        FloatTensor::<Self>::new(B::packed_rows(ids, words, kind, columns))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::{
     backend::{
         TensorMetadata,
-        tensor::FloatTensor,
+        tensor::{FloatTensor, IntTensor},
         wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous},
     },
     tensor::{DType, Shape},
@@ -17,7 +17,7 @@ use cubecl::{
 };
 
 use super::{
-    KernelOps, product_shape, stock,
+    KernelOps, packed, product_shape, stock,
     wgsl::{self, ProductKernel, WORKGROUP},
 };
 
@@ -32,11 +32,15 @@ pub fn use_stock(stock: bool) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
     Product(ProductKernel),
-    Rotate { inverse: bool },
+    Rotate {
+        inverse: bool,
+    },
     RmsScale,
     RmsNormGrad,
     CausalSoftmax,
     CausalSoftmaxGrad,
+    /// Rows of a matrix in GGML's blocks of this number.
+    PackedRows(u32),
 }
 
 impl KernelSource for Source {
@@ -48,6 +52,7 @@ impl KernelSource for Source {
             Self::RmsNormGrad => wgsl::RMS_NORM_GRAD.into(),
             Self::CausalSoftmax => wgsl::CAUSAL_SOFTMAX.into(),
             Self::CausalSoftmaxGrad => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
+            Self::PackedRows(id) => wgsl::packed::rows(packed::kind(*id)),
         })
     }
 
@@ -67,6 +72,11 @@ fn applies(tensor: &CubeTensor) -> bool {
         && tensor.dtype == DType::F32
 }
 
+/// Packed matrices have no stock operation to fall back to: the loader makes them on wgpu and the CPU only.
+fn wgpu_only(tensor: &CubeTensor) {
+    assert!(matches!(tensor.device, burn_cubecl::CubeDevice::Wgpu(_)), "a packed weight on another runtime than wgpu");
+}
+
 /// Runs `source` over `inputs` with `threads` a batch, into a new tensor of `shape`.
 fn launch(
     source: Source,
@@ -79,7 +89,7 @@ fn launch(
     let first = &inputs[0];
     let client = first.client.clone();
     let buffer = client.empty(shape.num_elements() * size_of::<f32>());
-    let output = CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, buffer, first.dtype);
+    let output = CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, buffer, DType::F32);
     let groups = threads.div_ceil(WORKGROUP as usize) as u32;
     // A dispatch is at most 65,535 workgroups wide.
     let wide = groups.clamp(1, 32_768);
@@ -176,5 +186,35 @@ impl KernelOps for CubeBackend {
         let rows = shape[0] * shape[1];
         let sizes = [rows as u32, shape[2] as u32, 0, scale.to_bits()];
         launch(Source::CausalSoftmaxGrad, &[into_contiguous(p), into_contiguous(g)], shape, rows, 1, sizes)
+    }
+
+    fn packed_product(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        kind: u32,
+        rows: usize,
+        columns: usize,
+        transposed: bool,
+    ) -> FloatTensor<Self> {
+        wgpu_only(&x);
+        let (n, k) = if transposed { (rows, columns) } else { (columns, rows) };
+        let m = x.shape()[0];
+        let kernel = ProductKernel::packed(m, n, k, transposed, packed::kind(kind));
+        launch(
+            Source::Product(kernel),
+            &[into_contiguous(x), words],
+            Shape::from(vec![m, n]),
+            kernel.tiles(m, n),
+            1,
+            [m as u32, n as u32, k as u32, 0],
+        )
+    }
+
+    fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self> {
+        wgpu_only(&ids);
+        let count = ids.shape()[0];
+        let shape = Shape::from(vec![count, columns]);
+        let sizes = [count as u32, columns as u32, 0, 0];
+        launch(Source::PackedRows(kind), &[into_contiguous(ids), words], shape, count * columns / 4, 1, sizes)
     }
 }

@@ -1,11 +1,18 @@
 //! The CPU: Burn's product (the `gemm` crate reads transposed operands in place) and one pass over memory for the rest.
 
+use std::ops::Range;
+
 use burn::{
-    backend::{Flex, TensorMetadata, tensor::FloatTensor},
-    tensor::{DType, TensorData},
+    backend::{
+        Flex, TensorMetadata,
+        ops::FloatTensorOps,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::{DType, Slice, TensorData},
 };
 
-use super::{KernelOps, stock};
+use super::{KernelOps, packed, stock};
+use crate::weights::ggml::GgmlType;
 
 fn f32s(tensor: FloatTensor<Flex>) -> (Vec<f32>, Vec<usize>) {
     let shape = tensor.shape().to_vec();
@@ -121,5 +128,84 @@ impl KernelOps for Flex {
             p.iter_mut().zip(g).for_each(|(p, g)| *p *= scale * (g - dot));
         }
         wrap(p, shape)
+    }
+
+    fn packed_product(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        kind: u32,
+        rows: usize,
+        columns: usize,
+        transposed: bool,
+    ) -> FloatTensor<Self> {
+        let blocks = Blocks::new(words, kind, columns);
+        let (all, shape) = (0..rows, [x.shape()[0], if transposed { rows } else { columns }]);
+        let tiles = all.step_by(blocks.tile).map(|from| (from, (from + blocks.tile).min(rows)));
+        let whole = Slice::full();
+        if transposed {
+            let parts = tiles
+                .map(|(from, to)| Self::float_matmul(x.clone(), Self::float_swap_dims(blocks.rows(from..to), 0, 1)));
+            return Self::float_cat(parts.collect(), 1);
+        }
+        let mut sum = wrap(vec![0.0; shape[0] * shape[1]], shape.to_vec());
+        for (from, to) in tiles {
+            let part = Self::float_slice(x.clone(), &[whole, Slice::from(from..to)]);
+            sum = Self::float_add(sum, Self::float_matmul(part, blocks.rows(from..to)));
+        }
+        sum
+    }
+
+    fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self> {
+        let blocks = Blocks::new(words, kind, columns);
+        let ids = integers(ids);
+        let mut out = vec![0.0; ids.len() * columns];
+        for (row, id) in out.chunks_mut(columns).zip(&ids) {
+            blocks.read(*id, row);
+        }
+        wrap(out, vec![ids.len(), columns])
+    }
+}
+
+/// A packed matrix on the CPU.
+struct Blocks {
+    words: IntTensor<Flex>,
+    kind: GgmlType,
+    columns: usize,
+    /// Rows dequantised at a time: as many as stay in a core's cache.
+    tile: usize,
+}
+
+impl Blocks {
+    fn new(words: IntTensor<Flex>, kind: u32, columns: usize) -> Self {
+        Self { words, kind: packed::kind(kind), columns, tile: ((64 << 10) / columns).max(16) }
+    }
+
+    fn rows(&self, rows: Range<usize>) -> FloatTensor<Flex> {
+        let shape = vec![rows.len(), self.columns];
+        let mut out = vec![0.0; rows.len() * self.columns];
+        for (row, out) in rows.zip(out.chunks_mut(self.columns)) {
+            self.read(row, out);
+        }
+        wrap(out, shape)
+    }
+
+    fn read(&self, row: usize, out: &mut [f32]) {
+        let stride = packed::stride(self.kind, self.columns);
+        let (from, to) = (row * stride, (row + 1) * stride);
+        let words: &[u32] = self.words.storage();
+        // A row may begin and end inside a word.
+        let Some(words) = words.get(from / 4..to.div_ceil(4)) else { return };
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.kind.dequantize(&bytes[from % 4..from % 4 + stride], out);
+    }
+}
+
+fn integers(tensor: IntTensor<Flex>) -> Vec<usize> {
+    let len = tensor.shape().num_elements();
+    let tensor = tensor.to_contiguous();
+    let start = tensor.layout().start_offset();
+    match tensor.dtype() {
+        DType::I32 => tensor.storage::<i32>()[start..start + len].iter().map(|id| *id as usize).collect(),
+        _ => tensor.storage::<i64>()[start..start + len].iter().map(|id| *id as usize).collect(),
     }
 }

@@ -7,6 +7,8 @@
 mod autodiff;
 mod cube;
 mod flex;
+pub mod measure;
+mod packed;
 mod stock;
 mod wgsl;
 
@@ -14,10 +16,14 @@ mod wgsl;
 mod tests;
 
 pub use cube::use_stock;
+pub use packed::Packed;
 
 use burn::{
-    backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
-    tensor::{Shape, Tensor},
+    backend::{
+        Backend, Dispatch, backend_extension,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::{DType, Shape, Tensor},
 };
 
 /// Which operands of a product are stored transposed.
@@ -73,6 +79,21 @@ pub trait KernelOps: Backend {
     /// `scale · p ∘ (g − Σ g∘p)`.
     #[fusion(dtype = p, shape = p.clone())]
     fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32) -> FloatTensor<Self>;
+
+    /// `x·Wᵀ` (`transposed`) or `x·W` for a frozen matrix `[rows, columns]` in GGML's blocks, see [`Packed`].
+    #[fusion(dtype = x, shape = Shape::from(vec![x[0], if *transposed { *rows } else { *columns }]))]
+    fn packed_product(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        kind: u32,
+        rows: usize,
+        columns: usize,
+        transposed: bool,
+    ) -> FloatTensor<Self>;
+
+    /// Rows of such a matrix as numbers.
+    #[fusion(dtype = DType::F32, shape = Shape::from(vec![ids[0], *columns]))]
+    fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self>;
 }
 
 /// Batched matrix product of `[batch, ·, ·]` tensors in the given [`Layout`].

@@ -3,16 +3,22 @@
 
 #![allow(clippy::disallowed_methods)]
 
-use burn::tensor::{Device, Distribution, Tensor, TensorData, activation::softmax};
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, activation::softmax};
+use rand::Rng;
 
 use super::*;
+use crate::weights::ggml::GgmlType;
 
 fn devices() -> Vec<(&'static str, Device)> {
     let mut all = vec![("cpu", Device::flex())];
     if std::env::var_os("PADDOCK_TEST_GPU").is_some() {
-        let (opened, _) =
-            pollster::block_on(crate::device::open(crate::config::DeviceChoice::Gpu)).expect("PADDOCK_TEST_GPU is set");
-        all.push(("gpu", opened.device));
+        // Once: tests run side by side.
+        static GPU: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
+        let open = || {
+            let opened = pollster::block_on(crate::device::open(crate::config::DeviceChoice::Gpu));
+            opened.expect("PADDOCK_TEST_GPU is set").0.device
+        };
+        all.push(("gpu", GPU.get_or_init(open).clone()));
     }
     all
 }
@@ -196,5 +202,59 @@ fn rms_norm_matches_burn_forward_and_backward() {
             rms_norm(y, w.clone(), eps).reshape([1, rows, dim])
         };
         finite_differences(name, random([1, rows, dim], 14, &device), f, &device);
+    }
+}
+
+/// Random blocks of a type: any bytes are some numbers, as long as the scales are finite.
+fn blocks(kind: GgmlType, rows: usize, columns: usize) -> Vec<u8> {
+    let values = crate::rng::normal(&mut crate::rng::stream(3, 7), rows * columns, 0.5);
+    if let Some(bytes) = kind.quantize(&values) {
+        return bytes;
+    }
+    let mut rng = crate::rng::stream(5, u64::from(kind.id()));
+    let mut bytes: Vec<u8> = (0..rows * columns / kind.block() * kind.block_bytes()).map(|_| rng.random()).collect();
+    for block in bytes.chunks_exact_mut(kind.block_bytes()) {
+        for at in match kind {
+            GgmlType::Q5_0 => vec![0],
+            GgmlType::Q5_1 | GgmlType::Q4_K | GgmlType::Q5_K => vec![0, 2],
+            GgmlType::Q2_K => vec![80, 82],
+            GgmlType::Q3_K => vec![108],
+            _ => vec![208],
+        } {
+            block[at..at + 2].copy_from_slice(&half::f16::from_f32(0.01).to_le_bytes());
+        }
+    }
+    bytes
+}
+
+#[test]
+fn packed_matrices_give_what_their_dense_form_gives() {
+    for (name, device) in devices() {
+        for kind in GgmlType::ALL.into_iter().filter(|kind| *kind != GgmlType::F32) {
+            for (m, rows) in [(1, 3), (9, 40), (16, 130)] {
+                let columns = kind.block().max(8) * 2;
+                assert!(Packed::fits(kind, columns));
+                let bytes = blocks(kind, rows, columns);
+                let mut dense = vec![0.0; rows * columns];
+                kind.dequantize(&bytes, &mut dense);
+                let dense = Tensor::<2>::from_data(TensorData::new(dense, [rows, columns]), &device);
+                let packed = Packed::new(kind, [rows, columns], &bytes, &device);
+                let case = format!("{name} {} {m}x{rows}", kind.name());
+
+                let ids = Tensor::<1, Int>::from_data([(rows - 1) as i32, 0, 1], &device);
+                assert_close(&case, packed.select(ids.clone()), dense.clone().select(0, ids), 1e-6);
+
+                let x = random::<2>([m, columns], 21, &device).autodiff().require_grad();
+                let weight = random::<2>([m, rows], 22, &device);
+                let ours = packed.linear(x.clone());
+                let stock = x.clone().matmul(dense.clone().transpose());
+                assert_close(&case, ours.clone().inner(), stock.clone().inner(), 1e-5);
+                let mut ours = (ours * weight.clone()).sum().backward();
+                let mut stock = (stock * weight).sum().backward();
+                let (ours, stock) = (x.grad_remove(&mut ours), x.grad_remove(&mut stock));
+                let case = format!("{case} gradient");
+                assert_close(&case, ours.expect("gradient"), stock.expect("gradient"), 1e-5);
+            }
+        }
     }
 }

@@ -92,20 +92,28 @@ impl Block {
         weight: &mut impl FnMut(String) -> Result<Param, E>,
     ) -> Result<Self, E> {
         let prefix = format!("model.layers.{index}");
-        let mut linear = |name: &str| weight(format!("{prefix}.{name}.weight")).map(Linear::new);
+        let mut linear = |name: &str, bias: bool| {
+            let mut linear = Linear::new(weight(format!("{prefix}.{name}.weight"))?);
+            if bias {
+                linear.bias = Some(weight(format!("{prefix}.{name}.bias"))?);
+            }
+            Ok(linear)
+        };
+        let bias = config.attention_bias;
         let attention = Attention {
-            q_proj: linear("self_attn.q_proj")?,
-            k_proj: linear("self_attn.k_proj")?,
-            v_proj: linear("self_attn.v_proj")?,
-            o_proj: linear("self_attn.o_proj")?,
+            q_proj: linear("self_attn.q_proj", bias)?,
+            k_proj: linear("self_attn.k_proj", bias)?,
+            v_proj: linear("self_attn.v_proj", bias)?,
+            o_proj: linear("self_attn.o_proj", bias)?,
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
         };
+        let bias = config.mlp_bias;
         let mlp = Mlp {
-            gate_proj: linear("mlp.gate_proj")?,
-            up_proj: linear("mlp.up_proj")?,
-            down_proj: linear("mlp.down_proj")?,
+            gate_proj: linear("mlp.gate_proj", bias)?,
+            up_proj: linear("mlp.up_proj", bias)?,
+            down_proj: linear("mlp.down_proj", bias)?,
         };
         let mut norm = |name: &str| {
             weight(format!("{prefix}.{name}.weight")).map(|weight| RmsNorm { weight, eps: config.rms_norm_eps })

@@ -7,11 +7,13 @@ use burn::tensor::{Distribution, Tensor};
 use super::Param;
 use crate::kernels::linear;
 
-/// `y = x·Wᵀ`, and with an adapter `+ (alpha / r) · dropout(x)·Aᵀ·Bᵀ` (LoRA, arXiv:2106.09685).
+/// `y = x·Wᵀ + b`, and with an adapter `+ (alpha / r) · dropout(x)·Aᵀ·Bᵀ` (LoRA, arXiv:2106.09685).
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// `[out, in]`.
     pub weight: Param,
+    /// `[1, out]`; most LLaMAs have none.
+    pub bias: Option<Param>,
     pub lora: Option<Lora>,
 }
 
@@ -29,16 +31,16 @@ pub struct Lora {
 
 impl Linear {
     pub fn new(weight: Param) -> Self {
-        Self { weight, lora: None }
+        Self { weight, bias: None, lora: None }
     }
 
     /// # Shapes
     /// `x` `[rows, in]` → `[rows, out]`
     pub fn forward(&self, x: Tensor<2>, training: bool) -> Tensor<2> {
         let Some(lora) = &self.lora else {
-            return linear(x, self.weight.tensor());
+            return self.base(x);
         };
-        let base = linear(x.clone(), self.weight.tensor());
+        let base = self.base(x.clone());
         let x = if training && lora.dropout > 0.0 {
             let keep = 1.0 - lora.dropout;
             let mask = Tensor::random(x.shape(), Distribution::Bernoulli(keep), &x.device().without_autodiff());
@@ -49,6 +51,15 @@ impl Linear {
         // Two thin products: the dense A·B never exists, forward or backward.
         let low = linear(x, lora.a.tensor());
         base + linear(low, lora.b.tensor()).mul_scalar(lora.scale)
+    }
+
+    /// The layer without its adapter.
+    fn base(&self, x: Tensor<2>) -> Tensor<2> {
+        let y = linear(x, self.weight.tensor());
+        match &self.bias {
+            None => y,
+            Some(bias) => y + bias.tensor(),
+        }
     }
 
     /// Some rows of the weight with its adapter folded in: `W + scale · B·A`.
@@ -62,6 +73,7 @@ impl Linear {
 
     pub(super) fn params_mut<'a>(&'a mut self, out: &mut Vec<&'a mut Param>) {
         out.push(&mut self.weight);
+        out.extend(self.bias.as_mut());
         if let Some(lora) = &mut self.lora {
             out.push(&mut lora.a);
             out.push(&mut lora.b);

@@ -65,18 +65,21 @@ impl Llama {
         let kv = config.num_key_value_heads * config.head_dim;
         let mut all = vec![("model.embed_tokens.weight".to_string(), vec![v, d])];
         for i in 0..config.num_hidden_layers {
-            let mut add = |name: &str, shape: Vec<usize>| {
+            let mut add = |name: &str, shape: Vec<usize>, bias: bool| {
+                let bias = bias.then(|| (format!("model.layers.{i}.{name}.bias"), vec![shape[0]]));
                 all.push((format!("model.layers.{i}.{name}.weight"), shape));
+                all.extend(bias);
             };
-            add("self_attn.q_proj", vec![q, d]);
-            add("self_attn.k_proj", vec![kv, d]);
-            add("self_attn.v_proj", vec![kv, d]);
-            add("self_attn.o_proj", vec![d, q]);
-            add("mlp.gate_proj", vec![f, d]);
-            add("mlp.up_proj", vec![f, d]);
-            add("mlp.down_proj", vec![d, f]);
-            add("input_layernorm", vec![d]);
-            add("post_attention_layernorm", vec![d]);
+            let (attention, mlp) = (config.attention_bias, config.mlp_bias);
+            add("self_attn.q_proj", vec![q, d], attention);
+            add("self_attn.k_proj", vec![kv, d], attention);
+            add("self_attn.v_proj", vec![kv, d], attention);
+            add("self_attn.o_proj", vec![d, q], attention);
+            add("mlp.gate_proj", vec![f, d], mlp);
+            add("mlp.up_proj", vec![f, d], mlp);
+            add("mlp.down_proj", vec![d, f], mlp);
+            add("input_layernorm", vec![d], false);
+            add("post_attention_layernorm", vec![d], false);
         }
         all.push(("model.norm.weight".into(), vec![d]));
         match head {
@@ -129,7 +132,7 @@ impl Llama {
             .entry(seq)
             .or_insert_with(|| {
                 let device = device.clone().without_autodiff();
-                Rotation::new(seq, config.head_dim, config.rope_theta, &device)
+                Rotation::new(seq, config, &device)
             })
             .clone()
     }

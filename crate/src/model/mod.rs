@@ -14,3 +14,4 @@ pub use init::{Sizes, init};
 pub use linear::{Linear, Lora};
 pub use llama::{Head, HeadKind, Llama};
 pub use param::Param;
+pub use rope::{RopeScaling, frequencies};

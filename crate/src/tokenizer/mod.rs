@@ -1,6 +1,13 @@
 //! Text to token ids and back, by a Hugging Face `tokenizer.json`.
 
+mod build;
+mod chat;
 mod check;
+mod clock;
+mod config;
+mod gguf;
+mod sentencepiece;
+mod tiktoken;
 mod train;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,6 +15,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::{NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
 use crate::error::{Error, Result};
+pub use chat::{ChatTemplate, Message};
+pub use config::TokenizerConfig;
+pub use gguf::GgufVocab;
 pub use train::{BOS, EOS, PAD, train_bpe};
 
 /// Special ids as the model's `config.json` or `tokenizer_config.json` gives them.
@@ -124,6 +134,19 @@ impl Tokenizer {
         Ok(Encoded { ids, truncated, unknown })
     }
 
+    /// The ids of a conversation that a [`ChatTemplate`] has rendered, as `apply_chat_template` gives them: the special
+    /// tokens are those that the template wrote, and none is put around them.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_chat(&self, rendered: &str) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        for piece in pieces(rendered) {
+            self.encode_piece(piece, &mut ids)?;
+        }
+        Ok(ids)
+    }
+
     /// A beginning of the text that is sure to hold `room` tokens: a cell of megabytes need not be read to its end.
     fn enough<'a>(&self, text: &'a str, room: usize) -> &'a str {
         let mut end = (room + 16).saturating_mul(self.longest).max(1 << 12);
@@ -235,6 +258,18 @@ impl Tokenizer {
     }
 }
 
+/// A `tokenizer.model`, SentencePiece's or Llama 3's, as the `tokenizer.json` that it stands for.
+///
+/// # Errors
+/// A file that is neither, or one that asks for what LLaMA tokenizers do not do.
+pub fn tokenizer_model_json(file: &str, bytes: &[u8], config: &TokenizerConfig) -> Result<Vec<u8>> {
+    if tiktoken::looks_so(bytes) {
+        tiktoken::tokenizer_json(file, bytes, config)
+    } else {
+        sentencepiece::tokenizer_json(file, bytes, config)
+    }
+}
+
 const BELONGS: &str = "Use the tokenizer.json that belongs to the model.";
 
 /// The tokenizer needs some forty bytes for each byte of a text: long ones go through it in parts, cut at line ends.
@@ -267,3 +302,7 @@ fn guarded<T>(file: &str, work: impl FnOnce() -> T) -> Result<T> {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "foreign_tests.rs"]
+mod foreign_tests;

@@ -100,7 +100,8 @@ impl Evaluator {
                 (Targets::Values(values), Measure::Values(regression)) => {
                     let (expected, got) = (f64::from(values[i]), f64::from(logits[0]));
                     regression.add(expected, got);
-                    (expected.to_string(), format!("{got:.4}"), 1.0)
+                    // Of the f32: its f64 has digits that the file has not.
+                    (values[i].to_string(), format!("{got:.4}"), 1.0)
                 }
                 (Targets::Classes(classes), Measure::Classes(classification)) => {
                     let probabilities = softmax(logits);

@@ -6,7 +6,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
 use serde_json::Value;
 
-use super::safetensors::{DType, Header};
+use super::{
+    Shards, Weights,
+    gguf::{GgufModel, GgufVocab},
+};
 use crate::{
     error::{Error, Result},
     event::ModelSummary,
@@ -17,48 +20,11 @@ use crate::{
 };
 
 const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const TOKENIZER: &str = "tokenizer.json";
 
 /// Larger configuration and tokenizer files are refused.
 const MAX_TEXT: u64 = 256 << 20;
-
-/// A model's weights: read by name when a run needs them.
-pub struct Weights {
-    pub config: LlamaConfig,
-    header: Header,
-    file: NamedFile,
-}
-
-impl Weights {
-    /// Checks the file's header against the configuration.
-    pub async fn open(config: LlamaConfig, file: NamedFile) -> Result<Self> {
-        let name = file.name.as_str();
-        let header = Header::read(name, file.blob.as_ref()).await?;
-        for (tensor, shape) in Llama::shapes(&config, HeadKind::CausalLm, 0) {
-            match header.entries.get(&tensor) {
-                // A classifier has none, and a missing one is told when a run wants it.
-                None if tensor == "lm_head.weight" => {}
-                None => return Err(Error::weights(name, Some(&tensor), format!("{shape:?}"), "no such tensor")),
-                Some(entry) if entry.shape != shape => {
-                    let got = format!("{:?}: config.json belongs to another model", entry.shape);
-                    return Err(Error::weights(name, Some(&tensor), format!("{shape:?}"), got));
-                }
-                Some(_) => {}
-            }
-        }
-        Ok(Self { config, header, file })
-    }
-
-    /// Whether the file holds a classification head with this many outputs.
-    pub fn has_head(&self, outputs: usize) -> bool {
-        let shape = [outputs, self.config.hidden_size];
-        self.header.entries.get("score.weight").is_some_and(|e| e.shape == shape)
-    }
-
-    /// How the numbers are stored.
-    pub fn dtype(&self) -> DType {
-        self.header.entries.get("model.embed_tokens.weight").map_or(DType::F32, |e| e.dtype)
-    }
-}
 
 /// A model's files, checked against each other.
 pub struct Folder {
@@ -70,20 +36,33 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens the files of one folder, in any order; files of other names are ignored.
-    pub async fn open(name: String, files: Vec<NamedFile>) -> Result<Self> {
+    /// Opens the files of one folder, in any order; files of other names are ignored. One without a name (files that
+    /// were chosen one by one) goes by its GGUF file's.
+    pub async fn open(mut name: String, files: Vec<NamedFile>) -> Result<Self> {
         let mut files: HashMap<String, NamedFile> = files.into_iter().map(|f| (f.name.clone(), f)).collect();
-        let config = LlamaConfig::from_json(&text(&mut files, "config.json").await?)?;
-        let json = text(&mut files, "tokenizer.json").await?;
-        let weights = match files.remove(WEIGHTS) {
-            Some(file) => Weights::open(config, file).await?,
-            None => return Err(no_weights(&files)),
+        let (weights, tokenizer_json) = match gguf(&mut files)? {
+            Some(file) => {
+                if name.is_empty() {
+                    name.clone_from(&file.name);
+                }
+                let (config, model) = GgufModel::open(file).await?;
+                let json = match files.contains_key(TOKENIZER) {
+                    true => text(&mut files, TOKENIZER).await?,
+                    false => tokenizer_inside(&model)?,
+                };
+                (Weights::new(config, model)?, json)
+            }
+            None => {
+                let config = LlamaConfig::from_json(&text(&mut files, "config.json").await?)?;
+                let json = text(&mut files, TOKENIZER).await?;
+                (Weights::new(config, safetensors(&mut files).await?)?, json)
+            }
         };
         let config = &weights.config;
         let special = SpecialIds { bos: config.bos_token_id, eos: config.eos_token_id, pad: config.pad_token_id };
-        let tokenizer = Tokenizer::from_json_bytes("tokenizer.json", &json, special)?;
+        let tokenizer = Tokenizer::from_json_bytes(TOKENIZER, &tokenizer_json, special)?;
         tokenizer.check_model_vocab(config.vocab_size)?;
-        let mut texts = vec![("tokenizer.json".to_string(), json)];
+        let mut texts = vec![(TOKENIZER.to_string(), tokenizer_json)];
         for extra in ["tokenizer_config.json", "special_tokens_map.json", "generation_config.json"] {
             if files.contains_key(extra) {
                 texts.push((extra.into(), text(&mut files, extra).await?));
@@ -106,8 +85,8 @@ impl Folder {
             layers: config.num_hidden_layers,
             vocab_size: config.vocab_size,
             max_position_embeddings: config.max_position_embeddings,
-            dtype: self.weights.dtype().name().into(),
-            file_bytes: self.weights.file.blob.size(),
+            dtype: self.weights.main_type().into(),
+            file_bytes: self.weights.bytes(),
         }
     }
 }
@@ -130,17 +109,57 @@ fn listed(files: &HashMap<String, NamedFile>) -> String {
     names.join(", ")
 }
 
-fn no_weights(files: &HashMap<String, NamedFile>) -> Error {
-    let got = if files.keys().any(|n| n.ends_with(".safetensors") || n.ends_with(".index.json")) {
-        "a model in several parts, which Paddock does not read yet: save it as one file \
-         (save_pretrained(…, max_shard_size=\"100GB\"))"
-            .to_string()
-    } else if files.keys().any(|n| n.ends_with(".bin") || n.ends_with(".pt") || n.ends_with(".gguf")) {
-        "weights in another format: save the model as safetensors (save_pretrained(…, safe_serialization=True))".into()
-    } else {
-        format!("none; there is {}", listed(files))
-    };
-    Error::weights(WEIGHTS, None, "the model's weights in its folder", got)
+/// The folder's GGUF file, where it has no safetensors.
+fn gguf(files: &mut HashMap<String, NamedFile>) -> Result<Option<NamedFile>> {
+    if files.contains_key(WEIGHTS) || files.contains_key(INDEX) {
+        return Ok(None);
+    }
+    let mut names: Vec<String> = files.keys().filter(|name| name.to_lowercase().ends_with(".gguf")).cloned().collect();
+    names.sort_unstable();
+    match names.as_slice() {
+        [] => Ok(None),
+        [name] => Ok(files.remove(name)),
+        [first, second, ..] => {
+            let message = format!("the folder holds {} GGUF files, among them {second}", names.len());
+            Err(Error::format(first, message, "Choose one of the files instead of the folder."))
+        }
+    }
+}
+
+/// The vocabulary of a GGUF file as a tokenizer.json.
+fn tokenizer_inside(model: &GgufModel) -> Result<Vec<u8>> {
+    let vocab = GgufVocab::read(&model.gguf)?;
+    let message = format!("the vocabulary inside a GGUF file ({}) is not read yet", vocab.model);
+    Err(Error::tokenizer(&model.file.name, message, "Put the model's tokenizer.json beside the file."))
+}
+
+/// The folder's weights in one safetensors file or several.
+async fn safetensors(files: &mut HashMap<String, NamedFile>) -> Result<Shards> {
+    if let Some(file) = files.remove(WEIGHTS) {
+        return Shards::single(file).await;
+    }
+    if files.contains_key(INDEX) {
+        let index = text(files, INDEX).await?;
+        return Shards::open(INDEX, &index, files).await;
+    }
+    let mut names: Vec<&String> = files.keys().collect();
+    names.sort_unstable();
+    if let Some(name) = names.iter().find(|name| name.starts_with("model-") && name.ends_with(".safetensors")) {
+        let message = format!("a part of a model without the index of its parts, {INDEX}");
+        return Err(Error::format(name, message, "Put the index into the folder too; it comes with the model."));
+    }
+    let pickled = |name: &str| [".bin", ".pt", ".pth", ".ckpt"].iter().any(|ending| name.ends_with(ending));
+    if let Some(name) = names.iter().find(|name| pickled(name)) {
+        return Err(Error::format(
+            name,
+            "PyTorch's pickled weights are not read: such a file is a program that runs when it is opened",
+            "Convert the model once, where Python has transformers: python -c \"from transformers import \
+             AutoModelForCausalLM as M; M.from_pretrained('FOLDER').save_pretrained('NEW_FOLDER')\", and copy the \
+             tokenizer's files there.",
+        ));
+    }
+    let got = format!("none; there is {}", listed(files));
+    Err(Error::weights(WEIGHTS, None, "the model's weights in its folder", got))
 }
 
 /// Reads a model onto a device, one tensor a call.
@@ -177,7 +196,7 @@ impl Loader {
             let values = if name == "score.weight" && !weights.has_head(self.outputs) {
                 normal(rng, shape.iter().product(), weights.config.initializer_range as f32)
             } else {
-                weights.header.tensor(weights.file.blob.as_ref(), &name).await?.0
+                weights.tensor(&name).await?.0
             };
             let (rows, columns, vector) = match shape.as_slice() {
                 [rows, columns] => (*rows, *columns, false),

@@ -5,9 +5,13 @@
 use std::collections::BTreeMap;
 
 use half::{bf16, f16};
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{Deserializer, Error as _, MapAccess, Visitor},
+};
 use serde_json::{Map, Value, json};
 
+use super::{PART, fits};
 use crate::{
     error::{Error, Result},
     platform::Blob,
@@ -77,6 +81,45 @@ struct RawEntry {
     data_offsets: (u64, u64),
 }
 
+/// The header as it is written, each tensor read as what it must be: a tree of JSON values would take many times its
+/// bytes.
+#[derive(Default)]
+struct RawHeader {
+    tensors: BTreeMap<String, RawEntry>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl<'de> Deserialize<'de> for RawHeader {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = RawHeader;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
+                let mut header = RawHeader::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    let named = |e: A::Error| A::Error::custom(format!("{name}: {e}"));
+                    if name == "__metadata__" {
+                        header.metadata = map.next_value::<Option<_>>().map_err(named)?.unwrap_or_default();
+                    } else {
+                        let entry = map.next_value().map_err(named)?;
+                        if header.tensors.contains_key(&name) {
+                            return Err(A::Error::custom(format!("{name} twice")));
+                        }
+                        header.tensors.insert(name, entry);
+                    }
+                }
+                Ok(header)
+            }
+        }
+        from.deserialize_map(Entries)
+    }
+}
+
 /// A file's header.
 #[derive(Debug, Clone)]
 pub struct Header {
@@ -101,18 +144,14 @@ impl Header {
             return Err(bad("a header inside the file", got));
         }
         let json = blob.read(8, length as usize).await.map_err(|e| Error::io(file, e))?;
-        let raw: BTreeMap<String, Value> =
-            serde_json::from_slice(&json).map_err(|e| bad("a header in JSON", format!("something else ({e})")))?;
+        let raw: RawHeader = serde_json::from_slice(&json).map_err(|e| {
+            bad("a JSON header of tensors with dtype, shape and data_offsets", format!("something else ({e})"))
+        })?;
+        drop(json);
         let start = 8 + length;
-        let mut header = Self { file: file.into(), entries: BTreeMap::new(), metadata: BTreeMap::new() };
-        for (name, value) in raw {
-            if name == "__metadata__" {
-                header.metadata = serde_json::from_value(value).unwrap_or_default();
-                continue;
-            }
+        let mut header = Self { file: file.into(), entries: BTreeMap::new(), metadata: raw.metadata };
+        for (name, raw) in raw.tensors {
             let at = |expected: String, got: String| Error::weights(file, Some(&name), expected, got);
-            let raw: RawEntry = serde_json::from_value(value)
-                .map_err(|e| at("dtype, shape and data_offsets in the header".into(), e.to_string()))?;
             let dtype = DType::parse(&raw.dtype)
                 .ok_or_else(|| at("numbers stored as F32, F16 or BF16".into(), raw.dtype.clone()))?;
             let (from, to) = raw.data_offsets;
@@ -127,31 +166,42 @@ impl Header {
             if wanted != Some(len) {
                 return Err(at(format!("data for {:?} in {}", raw.shape, raw.dtype), format!("{len} bytes")));
             }
-            let len =
-                usize::try_from(len).map_err(|_| at("a size that this machine can address".into(), len.to_string()))?;
+            if !fits(len / dtype.bytes() as u64) {
+                return Err(at("a size that this machine can address".into(), len.to_string()));
+            }
+            let len = len as usize;
             let shape = raw.shape.iter().map(|n| *n as usize).collect();
             header.entries.insert(name, Entry { dtype, shape, offset: start + from, len });
         }
         Ok(header)
     }
 
-    /// One tensor as f32, with its shape.
+    /// One tensor as f32, with its shape. Read a part at a time: beside the numbers, only a part's bytes are held.
     pub async fn tensor(&self, blob: &dyn Blob, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
         let entry = self
             .entries
             .get(name)
             .ok_or_else(|| Error::weights(&self.file, Some(name), "this tensor in the file", "none of that name"))?;
-        let bytes = blob.read(entry.offset, entry.len).await.map_err(|e| Error::io(&self.file, e))?;
-        Ok((to_f32(&bytes, entry.dtype), entry.shape.clone()))
+        let mut values = Vec::with_capacity(entry.len / entry.dtype.bytes());
+        for from in (0..entry.len).step_by(PART) {
+            let len = PART.min(entry.len - from);
+            let bytes = blob.read(entry.offset + from as u64, len).await.map_err(|e| Error::io(&self.file, e))?;
+            push_f32(&mut values, &bytes, entry.dtype);
+        }
+        if values.len() != entry.shape.iter().product::<usize>() {
+            let got = format!("{} numbers: the file changed while it was read", values.len());
+            return Err(Error::weights(&self.file, Some(name), format!("{:?}", entry.shape), got));
+        }
+        Ok((values, entry.shape.clone()))
     }
 }
 
-fn to_f32(bytes: &[u8], dtype: DType) -> Vec<f32> {
+fn push_f32(out: &mut Vec<f32>, bytes: &[u8], dtype: DType) {
     let pairs = || bytes.as_chunks::<2>().0.iter();
     match dtype {
-        DType::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        DType::F16 => pairs().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-        DType::Bf16 => pairs().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        DType::F32 => out.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))),
+        DType::F16 => out.extend(pairs().map(|b| f16::from_le_bytes(*b).to_f32())),
+        DType::Bf16 => out.extend(pairs().map(|b| bf16::from_le_bytes(*b).to_f32())),
     }
 }
 
@@ -177,7 +227,7 @@ pub fn header<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>, dty
 }
 
 /// Numbers as they stand in the file.
-pub fn to_bytes(values: &[f32], dtype: DType) -> Vec<u8> {
+fn to_bytes(values: &[f32], dtype: DType) -> Vec<u8> {
     match dtype {
         DType::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),

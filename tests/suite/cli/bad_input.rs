@@ -267,6 +267,10 @@ fn an_adapter_that_does_not_fit() {
     let weights = fs::read(folder.path("out/adapter_model.safetensors")).unwrap();
     folder.write("out/adapter_model.safetensors", &weights[..weights.len() / 2]);
     assert!(predict(&[]).error().contains("adapter_model.safetensors"));
+    // Without its config the base alone would answer.
+    fs::remove_file(folder.path("out/adapter_config.json")).unwrap();
+    let error = predict(&["--model_name_or_path", "model"]).error();
+    assert!(error.contains("adapter_config.json is missing; there is"), "{error}");
 }
 
 #[cfg(unix)]

@@ -22,7 +22,7 @@ pub fn eval(args: &EvalArgs, output: &mut Output) -> Result<()> {
     let data = files::open_file(&args.test_file, files::utf8(&args.test_file)?)?;
     let mut driver = Driver::new(output);
     trained.open(&mut driver, Some(data))?;
-    let answers = driver.send(Command::Evaluate, Vec::new())?;
+    let answers = driver.send(Command::Evaluate { text_column: None, label_column: None }, Vec::new())?;
     let evaluation = answers.into_iter().find_map(|event| match event {
         Event::Evaluation(evaluation) => Some(evaluation),
         _ => None,

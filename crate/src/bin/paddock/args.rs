@@ -43,9 +43,9 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// A Hugging Face folder (config.json, model.safetensors, tokenizer.json), a repository of the hub (org/name, with
-    /// @revision where it is not main), or `starter` (the default)
-    #[arg(long = "model_name_or_path", value_name = "DIR|ORG/NAME|starter")]
+    /// A Hugging Face folder (config.json, model.safetensors, tokenizer.json), a GGUF file, a repository of the hub
+    /// (org/name, with @revision where it is not main), or `starter` (the default)
+    #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|ORG/NAME|starter")]
     pub model_name_or_path: Option<PathBuf>,
     /// The examples: CSV, TSV, JSON or JSON lines (plain text for text generation)
     #[arg(long = "train_file", value_name = "FILE")]
@@ -149,9 +149,9 @@ pub struct CommonArgs {
 /// Which trained model, for `eval`, `predict` and `export`.
 #[derive(Debug, Args)]
 pub struct TrainedArgs {
-    /// The base model's folder or repository, `starter`, or a fully fine-tuned model's folder; read from the adapter
-    /// when absent
-    #[arg(long = "model_name_or_path", value_name = "DIR|ORG/NAME|starter")]
+    /// The base model's folder, GGUF file or repository, `starter`, or a fully fine-tuned model's folder; read from
+    /// the adapter when absent
+    #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|ORG/NAME|starter")]
     pub model_name_or_path: Option<PathBuf>,
     /// An adapter: a PEFT folder (what `train` wrote), or a zip of one
     #[arg(long = "adapter", value_name = "DIR|ZIP")]

@@ -90,9 +90,10 @@ pub fn open_folder(path: &Path) -> Result<Vec<NamedFile>> {
     let mut files = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| cannot("read", path, &error))?.path();
+        // The pickled ones are not read, but the engine says so and what to do.
         let wanted = matches!(
             entry.extension().and_then(|extension| extension.to_str()),
-            Some("json" | "safetensors" | "model")
+            Some("json" | "safetensors" | "model" | "gguf" | "bin" | "pt" | "pth" | "ckpt")
         );
         if let Some(name) = entry.file_name().and_then(|name| name.to_str()).filter(|_| wanted && entry.is_file()) {
             files.push(open_file(&entry, name.to_owned())?);

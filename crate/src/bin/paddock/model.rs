@@ -1,4 +1,4 @@
-//! `--model_name_or_path`: a folder on this machine, a repository of the hub, or the built-in starter model.
+//! `--model_name_or_path`: a folder or GGUF file on this machine, a repository of the hub, or the built-in starter model.
 
 use std::path::Path;
 
@@ -14,6 +14,10 @@ use crate::{
 /// The name that stands for the model compiled into the command.
 pub const STARTER: &str = "starter";
 
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
 /// The model's name and its files. A folder called `starter` is reached as `./starter`; a folder goes before a
 /// repository of the same name.
 pub fn open(path: &Path, output: &mut Output) -> Result<(String, Vec<NamedFile>)> {
@@ -21,22 +25,31 @@ pub fn open(path: &Path, output: &mut Output) -> Result<(String, Vec<NamedFile>)
         return Ok((STARTER.to_owned(), starter::files()));
     }
     if !path.exists() {
-        let Some(repo) = path.to_str().and_then(Repo::parse) else {
+        let Some(repo) = path.to_str().and_then(Repo::parse).filter(|_| !is_gguf(path)) else {
             return Err(failure(
-                format!("--model_name_or_path {}: no such folder", path.display()),
-                "Give a folder on this machine with config.json, model.safetensors and tokenizer.json, the name of a \
-                 repository on the hub (org/name), or `starter`.",
+                format!("--model_name_or_path {}: no such folder or file", path.display()),
+                "Give a folder on this machine with config.json, model.safetensors and tokenizer.json, a .gguf file, the \
+                 name of a repository on the hub (org/name), or `starter`.",
             ));
         };
         let folder = hub::open(&repo, output)?;
         return Ok((repo.id, files::open_folder(&folder)?));
     }
-    if !path.is_dir() {
+    let name = files::utf8(path.file_name().map_or(path, Path::new))?;
+    if path.is_dir() {
+        return Ok((name, files::open_folder(path)?));
+    }
+    if !is_gguf(path) {
         return Err(failure(
-            format!("--model_name_or_path {} is a file, not a folder", path.display()),
-            "Give the folder that holds config.json, model.safetensors and tokenizer.json.",
+            format!("--model_name_or_path {} is a file, but no GGUF file", path.display()),
+            "Give the folder that holds config.json, model.safetensors and tokenizer.json, or a .gguf file.",
         ));
     }
-    let name = files::utf8(path.file_name().map_or(path, Path::new))?;
-    Ok((name, files::open_folder(path)?))
+    let mut opened = vec![files::open_file(path, name.clone())?];
+    // A tokenizer.json beside the file stands for the vocabulary inside.
+    let tokenizer = path.with_file_name("tokenizer.json");
+    if tokenizer.is_file() {
+        opened.push(files::open_file(&tokenizer, "tokenizer.json".to_owned())?);
+    }
+    Ok((name, opened))
 }

@@ -96,13 +96,7 @@ impl Client {
     }
 
     /// A file's bytes from `offset` on, what is known of it, and the answer with the bytes.
-    pub fn file(
-        &self,
-        repo: &Repo,
-        commit: &str,
-        name: &str,
-        offset: u64,
-    ) -> Answer<(FileInfo, Response<Body>)> {
+    pub fn file(&self, repo: &Repo, commit: &str, name: &str, offset: u64) -> Answer<(FileInfo, Response<Body>)> {
         let mut url = self.file_url(repo, commit, name);
         let mut info: Option<FileInfo> = None;
         for _ in 0..=MOST_REDIRECTS {

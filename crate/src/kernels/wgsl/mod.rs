@@ -1,6 +1,10 @@
 //! WGSL sources. Sizes come in a small buffer, so that a handful of pipelines serves every shape.
 
+pub mod packed;
+
 use std::fmt::Write;
+
+use crate::weights::ggml::GgmlType;
 
 /// Threads a workgroup; each computes one tile of a product, one pair of a rotation or one row of a softmax.
 pub const WORKGROUP: u32 = 64;
@@ -14,14 +18,16 @@ pub struct ProductKernel {
     pub tile: (usize, usize),
     /// Every run along memory is a multiple of four floats: loads of `vec4`.
     pub vec4: bool,
+    /// B is a matrix in GGML's blocks of this number ([`GgmlType::id`]), read through `w4`.
+    pub packed: Option<u32>,
 }
 
 const HEAD: &str = "
 @group(0) @binding(0) var<storage, read_write> A: array<ELEM>;
-@group(0) @binding(1) var<storage, read_write> B: array<ELEM>;
+@group(0) @binding(1) var<storage, read_write> B: array<WORD>;
 @group(0) @binding(2) var<storage, read_write> C: array<f32>;
 @group(0) @binding(3) var<storage, read> size: array<u32>;
-@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+READER@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
   let M = size[0]; let N = size[1]; let K = size[2];
   let across = (N + TILE_Nu - 1u) / TILE_Nu;
   let down = (M + TILE_Mu - 1u) / TILE_Mu;
@@ -40,7 +46,12 @@ impl ProductKernel {
         let vec4 = [k, along_a, along_b].iter().all(|n| n.is_multiple_of(4));
         // A tile wider than the result would only compute what is thrown away.
         let fit = |size: usize| if vec4 && size > 4 { 8 } else { 4 };
-        Self { ta, tb, tile: (fit(m), fit(n)), vec4 }
+        Self { ta, tb, tile: (fit(m), fit(n)), vec4, packed: None }
+    }
+
+    /// The kernel for a product of rows `m` with a packed matrix: `A·Bᵀ`, or `A·B` where `tb` is false.
+    pub fn packed(m: usize, n: usize, k: usize, tb: bool, kind: GgmlType) -> Self {
+        Self { packed: Some(kind.id()), ..Self::choose(m, n, k, false, tb) }
     }
 
     /// Tiles in a result of `m` by `n`.
@@ -49,8 +60,15 @@ impl ProductKernel {
     }
 
     pub fn source(&self) -> String {
+        let reader = self.packed.and_then(GgmlType::from_id).map(|kind| {
+            // A row of the packed matrix runs along k where it is read transposed, else along n.
+            packed::reader(kind, if self.tb { "size[2]" } else { "size[1]" })
+        });
+        let elem = if self.vec4 { "vec4f" } else { "f32" };
         let head = HEAD
-            .replace("ELEM", if self.vec4 { "vec4f" } else { "f32" })
+            .replace("WORD", if reader.is_some() { "u32" } else { elem })
+            .replace("READER", &reader.unwrap_or_default())
+            .replace("ELEM", elem)
             .replace("TILE_M", &self.tile.0.to_string())
             .replace("TILE_N", &self.tile.1.to_string());
         let mut s = head;
@@ -83,11 +101,14 @@ impl ProductKernel {
         }
         if self.tb {
             for j in 0..tn {
-                writeln!(s, "let rb{j} = baseB + min(col + {j}u, N - 1u) * (K / 4u);")?;
+                match self.packed {
+                    Some(_) => writeln!(s, "let rb{j} = min(col + {j}u, N - 1u);")?,
+                    None => writeln!(s, "let rb{j} = baseB + min(col + {j}u, N - 1u) * (K / 4u);")?,
+                }
             }
         } else {
             for j in 0..groups {
-                writeln!(s, "let gb{j} = baseB + min(col / 4u + {j}u, N / 4u - 1u);")?;
+                writeln!(s, "let gb{j} = min(col / 4u + {j}u, N / 4u - 1u);")?;
             }
         }
         writeln!(s, "for (var k = 0u; k < K / 4u; k++) {{")?;
@@ -108,7 +129,10 @@ impl ProductKernel {
         }
         if self.tb {
             for j in 0..tn {
-                writeln!(s, "let u{j} = B[rb{j} + k];")?;
+                match self.packed {
+                    Some(_) => writeln!(s, "let u{j} = w4(rb{j}, k * 4u);")?,
+                    None => writeln!(s, "let u{j} = B[rb{j} + k];")?,
+                }
             }
         }
         for (q, l) in LANE.iter().enumerate() {
@@ -116,8 +140,10 @@ impl ProductKernel {
                 if self.tb {
                     let u = |c: usize| format!("u{}.{l}", j * 4 + c);
                     writeln!(s, "let b{q}_{j} = vec4f({}, {}, {}, {});", u(0), u(1), u(2), u(3))?;
+                } else if self.packed.is_some() {
+                    writeln!(s, "let b{q}_{j} = w4(k * 4u + {q}u, gb{j} * 4u);")?;
                 } else {
-                    writeln!(s, "let b{q}_{j} = B[gb{j} + (k * 4u + {q}u) * (N / 4u)];")?;
+                    writeln!(s, "let b{q}_{j} = B[baseB + gb{j} + (k * 4u + {q}u) * (N / 4u)];")?;
                 }
             }
             for i in 0..tm {
@@ -159,8 +185,14 @@ impl ProductKernel {
             writeln!(s, "let a{i} = A[baseA + {at}];")?;
         }
         for j in 0..tn {
-            let at = if self.tb { format!("rb{j} * K + k") } else { format!("k * N + rb{j}") };
-            writeln!(s, "let b{j} = B[baseB + {at}];")?;
+            let (row, column) = if self.tb { (format!("rb{j}"), "k".into()) } else { ("k".into(), format!("rb{j}")) };
+            match self.packed {
+                Some(_) => writeln!(s, "let b{j} = w4({row}, {column} & ~3u)[{column} & 3u];")?,
+                None => {
+                    let run = if self.tb { "K" } else { "N" };
+                    writeln!(s, "let b{j} = B[baseB + {row} * {run} + {column}];")?;
+                }
+            }
         }
         for i in 0..tm {
             for j in 0..tn {
