@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -147,8 +148,26 @@ def llama_cpp():
     return module.lib, module.ffi
 
 
+@contextmanager
+def quiet():
+    """llama.cpp tells stderr of every layer."""
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
 class LlamaCpp:
     def __init__(self, file, adapter=None):
+        with quiet():
+            self.open(file, adapter)
+
+    def open(self, file, adapter):
         self.lib, self.ffi = lib, ffi = llama_cpp()
         self.model = lib.llama_model_load_from_file(str(file).encode(), lib.llama_model_default_params())
         if self.model == ffi.NULL:
