@@ -141,7 +141,7 @@ impl Opening {
         }
         let (opened, _) = device::open(config.device).await?;
         let head = if causal { HeadKind::CausalLm } else { HeadKind::Classification };
-        let loader = Loader::new(folder.weights.clone(), head, outputs, opened.device.clone());
+        let loader = Loader::new(folder.weights.clone(), head, outputs, opened.device.clone(), config.packing());
         let rng = rng::stream(config.training.seed, rng::INIT);
         Ok(Self { folder, config, opened, labels, loader, adapter, history, rng, ready: None })
     }

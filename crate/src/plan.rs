@@ -5,7 +5,8 @@ use crate::{
     device::Opened,
     event::Plan,
     model::{HeadKind, Llama, LlamaConfig},
-    train::AdamW,
+    train::{AdamW, MOST_LOGITS},
+    weights::Weights,
 };
 
 /// Rows and steps of a run.
@@ -34,8 +35,9 @@ pub fn max_length(config: &Config, model: &LlamaConfig) -> usize {
     config.model.max_seq_length.min(model.longest())
 }
 
-pub fn plan(config: &Config, model: &LlamaConfig, opened: &Opened, labels: &[String], counts: Counts) -> Plan {
+pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[String], counts: Counts) -> Plan {
     let float = size_of::<f32>() as u64;
+    let (model, packing) = (&weights.config, config.packing());
     let elements = |shape: &[usize]| shape.iter().map(|n| *n as u64).product::<u64>();
     let shapes = Llama::shapes(model, head(config.task), outputs(config, labels));
     let base: u64 = shapes.iter().map(|(_, shape)| elements(shape)).sum();
@@ -60,10 +62,13 @@ pub fn plan(config: &Config, model: &LlamaConfig, opened: &Opened, labels: &[Str
         ));
     }
     let limit = opened.info.limits.get("maxStorageBufferBindingSize").copied().unwrap_or(u64::MAX);
-    if let Some((name, shape)) = shapes.iter().find(|(_, shape)| elements(shape) * float > limit) {
+    let bytes = |(name, shape): &(String, Vec<usize>)| packing.bytes(weights, name, shape);
+    if let Some(weight) = shapes.iter().find(|weight| bytes(weight) > limit) {
         warnings.push(format!(
-            "{name} takes {} bytes, more than the {limit} that this GPU binds at once: choose the CPU device or a smaller model.",
-            elements(shape) * float
+            "{} takes {} bytes, more than the {limit} that this GPU binds at once: choose the CPU device, a smaller \
+             model, or model.quantization.",
+            weight.0,
+            bytes(weight)
         ));
     }
     if counts.total_steps < 10 {
@@ -81,7 +86,7 @@ pub fn plan(config: &Config, model: &LlamaConfig, opened: &Opened, labels: &[Str
         total_steps: counts.total_steps,
         trainable_parameters: trainable,
         total_parameters: total,
-        weight_bytes: total * float,
+        weight_bytes: shapes.iter().map(bytes).sum::<u64>() + (total - base) * float,
         training_bytes: trainable * float + AdamW::bytes(trainable),
         activation_bytes: activations(config, model, longest) * float,
         config_yaml: config.to_yaml(),
@@ -91,7 +96,7 @@ pub fn plan(config: &Config, model: &LlamaConfig, opened: &Opened, labels: &[Str
 
 /// Floats that one micro-batch's forward pass keeps for its backward pass, at the longest length: per token and block
 /// the norms' inputs and outputs, the projections before and after rotation, the attention weights twice, and the
-/// feed-forward's four wide tensors.
+/// feed-forward's four wide tensors. With gradient checkpointing one block at a time, and each block's input.
 fn activations(config: &Config, model: &LlamaConfig, seq: usize) -> u64 {
     let tokens = (config.training.batch_size * seq) as u64;
     let d = model.hidden_size as u64;
@@ -99,9 +104,13 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize) -> u64 {
     let kv = (model.num_key_value_heads * model.head_dim) as u64;
     let weights = (model.num_attention_heads * seq) as u64;
     let block = 10 * d + 4 * q + 4 * kv + 2 * weights + 4 * model.intermediate_size as u64;
-    let head = match config.task {
-        Task::TextClassification => d,
-        Task::TextGeneration => 3 * model.vocab_size as u64,
+    let blocks = match config.training.gradient_checkpointing {
+        true => block + d * model.num_hidden_layers as u64,
+        false => block * model.num_hidden_layers as u64,
     };
-    tokens * (block * model.num_hidden_layers as u64 + 2 * d + head)
+    let head = match config.task {
+        Task::TextClassification => tokens * d,
+        Task::TextGeneration => 3 * (tokens * model.vocab_size as u64).min(MOST_LOGITS as u64),
+    };
+    tokens * (blocks + 2 * d) + head
 }

@@ -341,7 +341,7 @@ fn a_load_holds_one_tensor_and_a_part_of_its_file() {
         // Onto a device in the same memory: what stays there, and no second copy on the way.
         let stays: usize = sizes.values().sum();
         let (_model, most) = peak(|| {
-            let mut loader = Loader::new(Rc::new(open()), HeadKind::CausalLm, 0, Device::flex());
+            let mut loader = Loader::new(Rc::new(open()), HeadKind::CausalLm, 0, Device::flex(), Packing::Dense);
             let mut rng = rng::stream(0, rng::INIT);
             loop {
                 if let Some(model) = block_on(loader.advance(&mut rng)).expect("weights") {

@@ -68,7 +68,7 @@ fn model(folder: &str, head: HeadKind, outputs: usize) -> Llama {
 }
 
 pub fn model_of(weights: Weights, head: HeadKind, outputs: usize) -> Llama {
-    let mut loader = Loader::new(Rc::new(weights), head, outputs, Device::flex());
+    let mut loader = Loader::new(Rc::new(weights), head, outputs, Device::flex(), Packing::Dense);
     let mut rng = rng::stream(0, rng::INIT);
     loop {
         if let Some(model) = block_on(loader.advance(&mut rng)).expect("weights") {
@@ -133,7 +133,7 @@ fn check(folder: &str, mut trainer: Trainer, causal: bool) {
     let rates = expected.values("train.learning_rates");
     assert_close(&format!("{folder} loss"), &losses[..1], expected.values("loss"), 1e-6);
     for step in 0..10 {
-        trainer.accumulate(&input, 1.0);
+        trainer.accumulate(&input, 1.0, 0);
         if step == 0 {
             let mut seen = 0;
             for (name, gradient) in trainer.gradients() {
@@ -169,7 +169,7 @@ const ADAMW: AdamWConfig = AdamWConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-8
 fn full(folder: &str, head: HeadKind, outputs: usize) {
     let mut model = model(folder, head, outputs);
     model.params_mut().into_iter().for_each(|p| p.trainable = true);
-    check(folder, Trainer::new(model, ADAMW, Device::flex()), head == HeadKind::CausalLm);
+    check(folder, Trainer::new(model, ADAMW, Device::flex(), false), head == HeadKind::CausalLm);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn lora_as_peft() {
     let lora = config.lora().expect("targets");
     block_on(adapter::load(&mut base, &lora, "adapter_model.safetensors", &blob, &Device::flex())).expect("adapter");
     let optimizer = AdamWConfig { weight_decay: 0.0, ..ADAMW };
-    check("lora", Trainer::new(base, optimizer, Device::flex()), false);
+    check("lora", Trainer::new(base, optimizer, Device::flex(), false), false);
 }
 
 #[test]

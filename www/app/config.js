@@ -23,6 +23,7 @@ export const FIELDS = [
   { key: 'max_seq_length', section: 'model', group: 'basic', kind: 'integer' },
   { key: 'validation_split', section: 'data', group: 'basic', kind: 'number' },
 
+  { key: 'quantization', section: 'model', group: 'lora', kind: 'choice', options: ['auto', 'none', 'q4_0', 'q4_1', 'q8_0'] },
   { key: 'r', section: 'lora', group: 'lora', kind: 'integer' },
   { key: 'lora_alpha', section: 'lora', group: 'lora', kind: 'number' },
   { key: 'lora_dropout', section: 'lora', group: 'lora', kind: 'number' },
@@ -32,6 +33,7 @@ export const FIELDS = [
   { key: 'max_train_samples', section: 'data', group: 'advanced', kind: 'integer' },
   { key: 'max_eval_samples', section: 'data', group: 'advanced', kind: 'integer' },
   { key: 'gradient_accumulation_steps', section: 'training', group: 'advanced', kind: 'integer' },
+  { key: 'gradient_checkpointing', section: 'training', group: 'advanced', kind: 'choice', options: ['false', 'true'] },
   { key: 'lr_scheduler_type', section: 'training', group: 'advanced', kind: 'choice', options: ['linear', 'cosine', 'constant'] },
   { key: 'warmup_ratio', section: 'training', group: 'advanced', kind: 'number' },
   { key: 'warmup_steps', section: 'training', group: 'advanced', kind: 'integer' },
@@ -80,6 +82,7 @@ export function toConfig({ form, kept, device, model, data, heldOut, textColumn,
     // A file of held-out rows takes the place of a share of the training rows.
     if (value === '' || (heldOut && key === 'validation_split')) continue;
     if (kind === 'modules') sections[section][key] = value.split(',');
+    else if (value === 'true' || value === 'false') sections[section][key] = value === 'true';
     else sections[section][key] = options ? value : Number(value);
   }
   /** @type {RawConfig & Record<string, any>} */

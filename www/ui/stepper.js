@@ -28,9 +28,12 @@ function summaries(state) {
     data: data ? t('steps.rows', { count: data.rows }) : '',
     settings: plan ? t('steps.planned', { count: plan.total_steps }) : '',
     train: active(state) && last ? `${int(last.step)} / ${int(last.total_steps)}` : run.state === 'idle' ? '' : t(`state.${run.state}`),
-    result: !after ? (use.adapter ? use.name : '') : after.accuracy === undefined || after.accuracy === null ? num(after.loss) : pct(after.accuracy),
+    result: after ? metric(after) : use.adapter ? use.name : '',
   };
 }
+
+/** The one that the result begins with. @param {import('../protocol.js').Metrics} metrics */
+const metric = ({ accuracy, mse, perplexity, loss }) => (typeof accuracy === 'number' && typeof perplexity !== 'number' ? pct(accuracy) : num(mse ?? perplexity ?? loss));
 
 /** @param {(step: Panel) => void} go */
 export function stepper(go) {

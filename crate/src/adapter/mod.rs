@@ -19,7 +19,7 @@ pub fn inject(model: &mut Llama, config: &LoraConfig, rng: &mut impl Rng, device
         if !config.target_modules.iter().any(|t| t == short) {
             continue;
         }
-        let [out, inputs] = linear.weight.value().dims();
+        let [out, inputs] = linear.weight.dims();
         let bound = 1.0 / (inputs as f32).sqrt();
         let a: Vec<f32> = (0..config.r * inputs).map(|_| rng.random_range(-bound..bound)).collect();
         let param = |kind: &str, value| Param::new(format!("{PREFIX}{name}.{kind}.weight"), value, false);

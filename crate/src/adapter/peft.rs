@@ -151,7 +151,7 @@ pub async fn load(model: &mut Llama, config: &LoraConfig, file: &str, blob: &dyn
         if !config.target_modules.iter().any(|t| t == short) {
             continue;
         }
-        let [out, inputs] = linear.weight.value().dims();
+        let [out, inputs] = linear.weight.dims();
         let mut part = async |kind: &str, shape: [usize; 2]| -> Result<Param> {
             let name = format!("{PREFIX}{name}.{kind}.weight");
             let (values, found) = header.tensor(blob, &name).await?;
@@ -175,7 +175,7 @@ pub async fn load(model: &mut Llama, config: &LoraConfig, file: &str, blob: &dyn
             .find(|n| header.entries.contains_key(n))
             .ok_or_else(|| Error::weights(file, None, "a classification head (score.weight)", "none"))?;
         let (values, found) = header.tensor(blob, &name).await?;
-        let shape = score.weight.value().dims();
+        let shape = score.weight.dims();
         if found != shape {
             return Err(Error::weights(file, Some(&name), format!("{shape:?}"), format!("{found:?}")));
         }

@@ -7,6 +7,7 @@ mod yaml;
 
 pub use raw::{DataSection, LoraSection, ModelSection, RawConfig, TrainingSection};
 pub use resolved::{
-    Config, DataConfig, DeviceChoice, Kernels, LoraConfig, Method, ModelConfig, ModelType, Schedule, TARGET_MODULES,
+    Config, DataConfig, DeviceChoice, Kernels, LoraConfig, Method, ModelConfig, ModelType, Quantization,
+    Schedule, TARGET_MODULES,
     Task, TrainingConfig,
 };

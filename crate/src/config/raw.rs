@@ -33,6 +33,9 @@ pub struct ModelSection {
     pub num_labels: Option<usize>,
     /// Longer texts are cut to this many tokens.
     pub max_seq_length: Option<usize>,
+    /// How a frozen base is held on the device: `auto` (default: a GGUF file's blocks as they are, other files in 32
+    /// bits), `none` (32 bits), or quantised to GGML's `q4_0`, `q4_1` or `q8_0` while it is read (QLoRA).
+    pub quantization: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
@@ -59,6 +62,8 @@ pub struct TrainingSection {
     /// Rows a micro-batch.
     pub batch_size: Option<usize>,
     pub gradient_accumulation_steps: Option<usize>,
+    /// Keep one block's activations at a time and compute the others again: less memory, a third more work.
+    pub gradient_checkpointing: Option<bool>,
     pub learning_rate: Option<f64>,
     pub num_epochs: Option<f64>,
     /// Overrides `num_epochs`.

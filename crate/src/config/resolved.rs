@@ -6,7 +6,10 @@
 use serde::Serialize;
 
 use super::raw::{DataSection, LoraSection, ModelSection, RawConfig, TrainingSection};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    weights::{Packing, ggml::GgmlType},
+};
 
 /// The linear layers of a LLaMA block by Hugging Face's names: what LoRA can be put on.
 pub const TARGET_MODULES: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
@@ -28,6 +31,7 @@ macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+        #[allow(non_camel_case_types)]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
 
         impl $name {
@@ -79,6 +83,19 @@ words! {
 }
 
 words! {
+    /// How a frozen base is held on the device.
+    Quantization {
+        /// A GGUF file's blocks as they are, other files in 32 bits.
+        Auto = "auto",
+        /// 32 bits.
+        None = "none",
+        Q4_0 = "q4_0",
+        Q4_1 = "q4_1",
+        Q8_0 = "q8_0",
+    }
+}
+
+words! {
     Method {
         Lora = "lora",
         /// Every parameter is trained.
@@ -107,6 +124,7 @@ pub struct ModelConfig {
     pub num_labels: Option<usize>,
     /// In tokens, special ones included.
     pub max_seq_length: usize,
+    pub quantization: Quantization,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -134,6 +152,7 @@ pub struct TrainingConfig {
     /// Rows a micro-batch; an optimizer step takes `gradient_accumulation_steps` of them.
     pub batch_size: usize,
     pub gradient_accumulation_steps: usize,
+    pub gradient_checkpointing: bool,
     pub learning_rate: f64,
     pub num_epochs: f64,
     /// Overrides `num_epochs`.
@@ -178,7 +197,7 @@ impl TrainingConfig {
 impl Config {
     /// Fills in the defaults and checks every value; the error names the key.
     pub fn resolve(raw: &RawConfig) -> Result<Self> {
-        Ok(Self {
+        let config = Self {
             task: Task::parse("task", raw.task.as_deref(), Task::TextClassification)?,
             device: DeviceChoice::parse("device", raw.device.as_deref(), DeviceChoice::Auto)?,
             kernels: Kernels::parse("kernels", raw.kernels.as_deref(), Kernels::Auto)?,
@@ -186,7 +205,24 @@ impl Config {
             data: resolve_data(&raw.data)?,
             training: resolve_training(&raw.training)?,
             lora: resolve_lora(&raw.lora)?,
-        })
+        };
+        let quantized = ![Quantization::Auto, Quantization::None].contains(&config.model.quantization);
+        if quantized && config.training.method == Method::Full {
+            let got = format!("`{}` with training.method full", config.model.quantization.as_str());
+            return Err(Error::config("model.quantization", "auto or none, or training.method lora", got));
+        }
+        Ok(config)
+    }
+
+    /// How the base is held: what is trained in full is in 32 bits.
+    pub fn packing(&self) -> Packing {
+        match (self.training.method, self.model.quantization) {
+            (Method::Full, _) | (_, Quantization::None) => Packing::Dense,
+            (_, Quantization::Auto) => Packing::Stored,
+            (_, Quantization::Q4_0) => Packing::Quantized(GgmlType::Q4_0),
+            (_, Quantization::Q4_1) => Packing::Quantized(GgmlType::Q4_1),
+            (_, Quantization::Q8_0) => Packing::Quantized(GgmlType::Q8_0),
+        }
     }
 }
 
@@ -198,6 +234,7 @@ fn resolve_model(raw: &ModelSection) -> Result<ModelConfig> {
         name_or_path: raw.name_or_path.clone().unwrap_or_else(|| "starter".to_owned()),
         num_labels: raw.num_labels.map(|n| whole("model.num_labels", n, 1, 1000)).transpose()?,
         max_seq_length: whole("model.max_seq_length", raw.max_seq_length.unwrap_or(128), 2, longest)?,
+        quantization: Quantization::parse("model.quantization", raw.quantization.as_deref(), Quantization::Auto)?,
     })
 }
 
@@ -256,6 +293,7 @@ fn resolve_training(raw: &TrainingSection) -> Result<TrainingConfig> {
         method,
         batch_size: whole("training.batch_size", raw.batch_size.unwrap_or(8), 1, 65_536)?,
         gradient_accumulation_steps: whole("training.gradient_accumulation_steps", accumulation, 1, 65_536)?,
+        gradient_checkpointing: raw.gradient_checkpointing.unwrap_or(false),
         learning_rate,
         num_epochs,
         max_steps: raw.max_steps.map(|n| whole("training.max_steps", n, 1, MOST_STEPS)).transpose()?,

@@ -15,6 +15,8 @@ const MOST_BYTES: usize = 1 << 20;
 enum Kind {
     Text,
     Number,
+    /// `true` or `false`.
+    Flag,
     List,
 }
 
@@ -27,6 +29,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("model.name_or_path", Kind::Text),
     ("model.num_labels", Kind::Number),
     ("model.max_seq_length", Kind::Number),
+    ("model.quantization", Kind::Text),
     ("data.train_file", Kind::Text),
     ("data.validation_file", Kind::Text),
     ("data.validation_split", Kind::Number),
@@ -37,6 +40,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("training.method", Kind::Text),
     ("training.batch_size", Kind::Number),
     ("training.gradient_accumulation_steps", Kind::Number),
+    ("training.gradient_checkpointing", Kind::Flag),
     ("training.learning_rate", Kind::Number),
     ("training.num_epochs", Kind::Number),
     ("training.max_steps", Kind::Number),
@@ -101,7 +105,7 @@ impl RawConfig {
             task: over.task.or(self.task),
             device: over.device.or(self.device),
             kernels: over.kernels.or(self.kernels),
-            model: merged!(ModelSection, self.model, over.model, kind, name_or_path, num_labels, max_seq_length),
+            model: merged!(ModelSection, self.model, over.model, kind, name_or_path, num_labels, max_seq_length, quantization),
             data: merged!(
                 DataSection,
                 self.data,
@@ -121,6 +125,7 @@ impl RawConfig {
                 method,
                 batch_size,
                 gradient_accumulation_steps,
+                gradient_checkpointing,
                 learning_rate,
                 num_epochs,
                 max_steps,
@@ -161,6 +166,8 @@ impl RawConfig {
             {
                 value.to_owned()
             }
+            Kind::Flag if ["true", "false"].contains(&value) => value.to_owned(),
+            Kind::Flag => return Err(Error::config(key, "true or false", format!("`{value}`"))),
             Kind::Number => return Err(Error::config(key, "a number", format!("`{value}`"))),
             Kind::List => {
                 let inner = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')).unwrap_or(value);
@@ -247,6 +254,7 @@ fn explain(error: &YamlError, text: &str, file: &str) -> Error {
 /// Rust's names of types are not for people who write YAML.
 fn kind_in_words(ty: &str) -> &'static str {
     match ty {
+        "bool" | "boolean" => "true or false",
         ty if ty.contains('f') || ty.contains("float") => "number",
         ty if ty.starts_with('u') || ty.contains("unsigned") => "whole number of at least 0",
         ty if ty.starts_with('i') => "whole number",

@@ -19,10 +19,7 @@ pub use cube::use_stock;
 pub use packed::Packed;
 
 use burn::{
-    backend::{
-        Backend, Dispatch, backend_extension,
-        tensor::{FloatTensor, IntTensor},
-    },
+    backend::{Backend, Dispatch, backend_extension, tensor::{FloatTensor, IntTensor}},
     tensor::{DType, Shape, Tensor},
 };
 
@@ -102,11 +99,16 @@ pub fn product(lhs: Tensor<3>, rhs: Tensor<3>, layout: Layout) -> Tensor<3> {
     Tensor::from_dispatch(Dispatch::product(lhs.into_dispatch(), rhs.into_dispatch(), ta, tb))
 }
 
+/// [`product`] of two matrices.
+pub fn matmul(lhs: Tensor<2>, rhs: Tensor<2>, layout: Layout) -> Tensor<2> {
+    let y = product(lhs.unsqueeze_dim::<3>(0), rhs.unsqueeze_dim::<3>(0), layout);
+    let [_, rows, columns] = y.dims();
+    y.reshape([rows, columns])
+}
+
 /// `x·Wᵀ` for `x` `[rows, in]` and a weight `[out, in]` as Hugging Face stores it; gives `[rows, out]`.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    let y = product(x.unsqueeze_dim::<3>(0), weight.unsqueeze_dim::<3>(0), Layout::Nt);
-    let [_, rows, out] = y.dims();
-    y.reshape([rows, out])
+    matmul(x, weight, Layout::Nt)
 }
 
 /// Rotary embedding of `[batch, heads, seq, head_dim]` by `cos` and `sin` of `[seq, head_dim / 2]`.

@@ -1,6 +1,8 @@
 //! Frozen weights kept in GGML's blocks on the device: the products and look-ups that QLoRA (arXiv:2305.14314) needs,
 //! dequantised a few rows at a time, never as a whole.
 
+use std::ops::Range;
+
 use burn::{
     backend::Dispatch,
     tensor::{DType, Device, Int, Tensor, TensorData},
@@ -56,14 +58,31 @@ impl Packed {
 
     /// `x·Wᵀ` for `x` `[n, columns]`; gives `[n, rows]`. Differentiable in `x`.
     pub fn linear(&self, x: Tensor<2>) -> Tensor<2> {
+        self.product(x, true)
+    }
+
+    /// `g·W` for `g` `[n, rows]`; gives `[n, columns]`.
+    pub fn back(&self, g: Tensor<2>) -> Tensor<2> {
+        self.product(g, false)
+    }
+
+    fn product(&self, x: Tensor<2>, transposed: bool) -> Tensor<2> {
         Tensor::from_dispatch(Dispatch::packed_product(
             x.into_dispatch(),
             self.words.clone().into_dispatch(),
             self.kind.id(),
             self.rows,
             self.columns,
-            true,
+            transposed,
         ))
+    }
+
+    /// Some of the rows. The first one must be even: blocks are whole numbers of 16 bits long, words of 32.
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let stride = stride(self.kind, self.columns);
+        let (from, to) = (rows.start * stride / 4, (rows.end * stride).div_ceil(4) + 1);
+        let words = self.words.clone().slice([from..to]);
+        Self { kind: self.kind, rows: rows.len(), columns: self.columns, words }
     }
 
     /// The rows of these numbers as f32, `[ids, columns]`.
@@ -74,6 +93,11 @@ impl Packed {
             self.kind.id(),
             self.columns,
         ))
+    }
+
+    /// The numbers of some rows, for [`Self::select`].
+    pub fn ids(&self, rows: Range<usize>) -> Tensor<1, Int> {
+        Tensor::arange(rows.start as i64..rows.end as i64, &self.words.device())
     }
 }
 

@@ -5,7 +5,6 @@ use std::ops::Range;
 use burn::tensor::{Distribution, Tensor};
 
 use super::Param;
-use crate::kernels::linear;
 
 /// `y = x·Wᵀ + b`, and with an adapter `+ (alpha / r) · dropout(x)·Aᵀ·Bᵀ` (LoRA, arXiv:2106.09685).
 #[derive(Debug, Clone)]
@@ -49,13 +48,13 @@ impl Linear {
             x
         };
         // Two thin products: the dense A·B never exists, forward or backward.
-        let low = linear(x, lora.a.tensor());
-        base + linear(low, lora.b.tensor()).mul_scalar(lora.scale)
+        let low = lora.a.linear(x);
+        base + lora.b.linear(low).mul_scalar(lora.scale)
     }
 
     /// The layer without its adapter.
     fn base(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = linear(x, self.weight.tensor());
+        let y = self.weight.linear(x);
         match &self.bias {
             None => y,
             Some(bias) => y + bias.tensor(),
@@ -64,10 +63,10 @@ impl Linear {
 
     /// Some rows of the weight with its adapter folded in: `W + scale · B·A`.
     pub fn merged(&self, rows: Range<usize>) -> Tensor<2> {
-        let weight = self.weight.value().slice([rows.clone()]);
+        let weight = self.weight.rows(rows.clone());
         match &self.lora {
             None => weight,
-            Some(lora) => weight + lora.b.value().slice([rows]).matmul(lora.a.value()).mul_scalar(lora.scale),
+            Some(lora) => weight + lora.b.rows(rows).matmul(lora.a.value()).mul_scalar(lora.scale),
         }
     }
 

@@ -5,7 +5,6 @@ use std::{cell::RefCell, collections::HashMap, ops::Range};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{Block, Linear, LlamaConfig, Param, RmsNorm, rope::Rotation};
-use crate::kernels::linear;
 
 /// Which head a model gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +21,15 @@ pub enum Head {
     CausalLm(Option<Linear>),
     /// `score`, applied at each row's last token.
     Classification(Linear),
+}
+
+/// What a backward pass can be confined to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Embedding,
+    Block(usize),
+    /// The final norm and a classification head. A language-model head has a backward pass of its own.
+    End,
 }
 
 /// LLaMA's decoder with its head.
@@ -96,13 +104,37 @@ impl Llama {
     /// # Shapes
     /// `ids` `[batch, seq]` → `[batch · seq, hidden]`
     pub fn hidden(&self, ids: Tensor<2, Int>, training: bool) -> Tensor<2> {
-        let [batch, seq] = ids.dims();
-        let rope = self.rotation(seq, &ids.device());
-        let mut x = self.embed_tokens.tensor().select(0, ids.reshape([batch * seq]));
-        for layer in &self.layers {
-            x = layer.forward(x, &rope, seq, training);
+        let seq = ids.dims()[1];
+        let mut x = self.embed(ids);
+        for index in 0..self.layers.len() {
+            x = self.block(index, x, seq, training);
         }
         self.norm.forward(x)
+    }
+
+    /// # Shapes
+    /// `ids` `[batch, seq]` → `[batch · seq, hidden]`
+    pub fn embed(&self, ids: Tensor<2, Int>) -> Tensor<2> {
+        let [batch, seq] = ids.dims();
+        self.embed_tokens.select(ids.reshape([batch * seq]))
+    }
+
+    /// One decoder block.
+    pub fn block(&self, index: usize, x: Tensor<2>, seq: usize, training: bool) -> Tensor<2> {
+        let rope = self.rotation(seq, &x.device());
+        self.layers[index].forward(x, &rope, seq, training)
+    }
+
+    pub fn norm(&self, x: Tensor<2>) -> Tensor<2> {
+        self.norm.forward(x)
+    }
+
+    /// The weight that turns hidden states into logits.
+    pub fn head_weight(&self) -> &Param {
+        match &self.head {
+            Head::CausalLm(None) => &self.embed_tokens,
+            Head::CausalLm(Some(head)) | Head::Classification(head) => &head.weight,
+        }
     }
 
     /// Logits of the classification head at the given positions (`row · seq + last token of the row`).
@@ -120,7 +152,7 @@ impl Llama {
     /// `hidden` `[rows, hidden]` → `[rows, outputs]`
     pub fn project(&self, hidden: Tensor<2>, training: bool) -> Tensor<2> {
         match &self.head {
-            Head::CausalLm(None) => linear(hidden, self.embed_tokens.tensor()),
+            Head::CausalLm(None) => self.embed_tokens.linear(hidden),
             Head::CausalLm(Some(head)) | Head::Classification(head) => head.forward(hidden, training),
         }
     }
@@ -153,7 +185,7 @@ impl Llama {
             return Some(linear.merged(rows));
         }
         let param = self.params_mut().into_iter().find(|param| param.name == name)?;
-        Some(param.value().slice([rows]))
+        Some(param.rows(rows))
     }
 
     /// Every weight, adapters included.
@@ -173,5 +205,23 @@ impl Llama {
     /// Starts recording for one backward pass.
     pub fn track(&mut self) {
         self.params_mut().into_iter().for_each(Param::track);
+    }
+
+    /// Starts recording for a backward pass through one part; whether anything in it is trained.
+    pub fn track_part(&mut self, part: Part) -> bool {
+        let mut params = Vec::new();
+        match part {
+            Part::Embedding => params.push(&mut self.embed_tokens),
+            Part::Block(index) => self.layers[index].params_mut(&mut params),
+            Part::End => {
+                params.push(&mut self.norm.weight);
+                if let Head::Classification(head) = &mut self.head {
+                    head.params_mut(&mut params);
+                }
+            }
+        }
+        let trained = params.iter().any(|param| param.trainable);
+        params.into_iter().for_each(Param::track);
+        trained
     }
 }

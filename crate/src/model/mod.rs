@@ -12,6 +12,6 @@ pub use block::{Attention, Block, Mlp, RmsNorm};
 pub use config::LlamaConfig;
 pub use init::{Sizes, init};
 pub use linear::{Linear, Lora};
-pub use llama::{Head, HeadKind, Llama};
+pub use llama::{Head, HeadKind, Llama, Part};
 pub use param::Param;
 pub use rope::{RopeScaling, frequencies};

@@ -1,5 +1,5 @@
 //! Chat templates: the Jinja programs by which models put a conversation into one text, run so that they can do nothing
-//! else. They have no files and no clock of their own, and minijinja's fuel bounds their time and memory.
+//! else. They have no files and no clock of their own; minijinja's fuel and `sandbox` bound their time and memory.
 
 use minijinja::{
     Environment, Error as Fault, ErrorKind, State,
@@ -7,7 +7,7 @@ use minijinja::{
     value::{Kwargs, Rest, Value, ValueKind},
 };
 
-use super::{TokenizerConfig, clock};
+use super::{TokenizerConfig, clock, sandbox};
 use crate::error::{Error, Result};
 
 const LONGEST_SOURCE: usize = 256 << 10;
@@ -42,6 +42,7 @@ impl Message {
 /// A model's chat template, ready to be run as transformers' `apply_chat_template` runs it.
 pub struct ChatTemplate {
     file: String,
+    source: String,
     environment: Environment<'static>,
     tokens: Vec<(&'static str, Value)>,
 }
@@ -68,13 +69,14 @@ impl ChatTemplate {
         environment.set_syntax(blocks().map_err(|error| failed(file, &error))?);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEEPEST);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        sandbox::prepare(&mut environment);
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", |message: String| -> Result<Value, Fault> {
             Err(Fault::new(ErrorKind::InvalidOperation, message))
         });
         environment.add_function("strftime_now", move |format: &str| clock::strftime(now, format));
-        environment.add_template_owned(NAME, without_generation(source)).map_err(|error| failed(file, &error))?;
+        let source = without_generation(source);
+        sandbox::compile(&environment, NAME, &source).map_err(|error| failed(file, &error))?;
         let tokens = [
             ("bos_token", &config.bos_token),
             ("eos_token", &config.eos_token),
@@ -83,7 +85,7 @@ impl ChatTemplate {
         ];
         let tokens =
             tokens.into_iter().filter_map(|(key, token)| Some((key, Value::from(token.as_deref()?)))).collect();
-        Ok(Self { file: file.to_owned(), environment, tokens })
+        Ok(Self { file: file.to_owned(), source, environment, tokens })
     }
 
     /// The conversation as the model's text, ready for [`super::Tokenizer::encode_chat`]. `add_generation_prompt` ends it
@@ -97,8 +99,7 @@ impl ChatTemplate {
             ("add_generation_prompt", Value::from(add_generation_prompt)),
         ];
         let context = Value::from_pairs(given.into_iter().chain(self.tokens.iter().cloned()));
-        let template = self.environment.get_template(NAME);
-        template.and_then(|template| template.render(context)).map_err(|error| failed(&self.file, &error))
+        sandbox::render(&self.environment, NAME, &self.source, context).map_err(|error| failed(&self.file, &error))
     }
 }
 
@@ -181,7 +182,8 @@ fn write_json(
     let comma = if indent.is_some() { "," } else { ", " };
     match value.kind() {
         ValueKind::Undefined | ValueKind::None => out.push_str("null"),
-        ValueKind::Bool | ValueKind::Number => out.push_str(&value.to_string()),
+        ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
+        ValueKind::Number => out.push_str(&value.to_string()),
         ValueKind::String => text(value, out)?,
         ValueKind::Seq | ValueKind::Iterable => {
             out.push('[');

@@ -28,6 +28,8 @@ pub(super) struct Checked {
     pub added: Vec<(String, u32)>,
     pub unknown: Option<String>,
     pub byte_level: bool,
+    /// `▁` is put before every text.
+    pub prepends: bool,
     pub byte_fallback: bool,
 }
 
@@ -56,13 +58,15 @@ pub(super) fn check(file: &str, bytes: &[u8]) -> Result<Checked> {
         root.insert(key.to_owned(), Value::Null);
     }
     let (prefix, suffix) = found.template.unwrap_or_default();
-    Ok(Checked { json, prefix, suffix, added, unknown, byte_level: found.byte_level, byte_fallback })
+    let Found { byte_level, prepends, .. } = found;
+    Ok(Checked { json, prefix, suffix, added, unknown, byte_level, prepends, byte_fallback })
 }
 
 #[derive(Default)]
 struct Found {
     template: Option<(Vec<u32>, Vec<u32>)>,
     byte_level: bool,
+    prepends: bool,
 }
 
 struct Parts<'a> {
@@ -91,6 +95,10 @@ impl Parts<'_> {
             }
             "ByteLevel" => {
                 found.byte_level |= name == "pre_tokenizer";
+                Ok(())
+            }
+            "Prepend" => {
+                found.prepends |= part.get("prepend").and_then(Value::as_str) == Some("▁");
                 Ok(())
             }
             "Split" | "Replace" => check_pattern(part),

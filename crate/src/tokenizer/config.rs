@@ -22,7 +22,7 @@ pub struct TokenizerConfig {
     pub legacy: Option<bool>,
     pub(super) added: Vec<Added>,
     /// Name and source; a single template is `default`.
-    templates: Vec<(String, String)>,
+    pub(super) templates: Vec<(String, String)>,
 }
 
 impl TokenizerConfig {

@@ -80,6 +80,21 @@ fn gguf_merges_are_cut_as_their_name_says() {
     assert_eq!(error, "m.gguf: tokenizer.ggml.pre is `tekken`, a way of cutting texts that is not known here");
 }
 
+/// SmolLM2's vocabulary lacks some control characters: they are left out, as Hugging Face's tokenizers leave them out.
+#[test]
+fn bytes_without_a_token_are_told_unless_they_are_control_characters() {
+    let mut vocab = byte_level(Some("gpt-2"));
+    for (hidden, place) in [("z", "<unused 1>"), ("ĝ", "<unused 2>")] {
+        let token = vocab.tokens.iter_mut().find(|token| *token == hidden).expect("every byte");
+        *token = place.to_owned();
+    }
+    let tokenizer = Tokenizer::from_gguf("m.gguf", &vocab).expect("a tokenizer");
+    let ids = |text: &str| tokenizer.encode(text, None).map(|encoded| encoded.ids);
+    assert_eq!(ids("1\u{1d}2").expect("left out"), ids("12").expect("a text"));
+    let error = ids("1z2").expect_err("no token").to_string();
+    assert_eq!(error, "m.gguf: the vocabulary has no token for `z`, which the data needs");
+}
+
 #[test]
 fn damaged_gguf_vocabularies_are_refused_with_a_reason() {
     type Change = fn(&mut GgufVocab);

@@ -6,6 +6,7 @@ mod check;
 mod clock;
 mod config;
 mod gguf;
+mod sandbox;
 mod sentencepiece;
 mod tiktoken;
 mod train;
@@ -48,6 +49,9 @@ pub struct Tokenizer {
     suffix: Vec<u32>,
     vocab_size: usize,
     unknown: Option<u32>,
+    byte_level: bool,
+    /// A space is put before every text.
+    prepends: bool,
     /// Not every byte has a token, nor is there an unknown token: some texts cannot be written in it.
     lossy: bool,
     /// Bytes of the longest token.
@@ -104,6 +108,8 @@ impl Tokenizer {
             suffix: checked.suffix,
             vocab_size,
             unknown,
+            byte_level: checked.byte_level,
+            prepends: checked.prepends,
             lossy: !complete && unknown.is_none(),
             longest,
         })
@@ -119,7 +125,7 @@ impl Tokenizer {
         let room = max_len.map(|most| most.saturating_sub(around));
         let part = room.map_or(text, |room| self.enough(text, room));
         let mut body = Vec::new();
-        for piece in pieces(part) {
+        for piece in pieces(part, self.prepends) {
             self.encode_piece(piece, &mut body)?;
         }
         let truncated = part.len() < text.len() || room.is_some_and(|room| body.len() > room);
@@ -141,7 +147,7 @@ impl Tokenizer {
     /// As [`Self::encode`].
     pub fn encode_chat(&self, rendered: &str) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
-        for piece in pieces(rendered) {
+        for piece in pieces(rendered, self.prepends) {
             self.encode_piece(piece, &mut ids)?;
         }
         Ok(ids)
@@ -196,7 +202,10 @@ impl Tokenizer {
         let added = self.inner.get_added_vocabulary().get_vocab();
         Ok(splits.get_splits(OffsetReferential::Normalized, OffsetType::None).into_iter().any(|(part, ..)| {
             let known = |c: char| {
-                c.is_whitespace() || c.is_control() || self.inner.token_to_id(c.encode_utf8(&mut [0; 4])).is_some()
+                c.is_whitespace()
+                    || c.is_control()
+                    || self.byte_level && HIDDEN.contains(&c)
+                    || self.inner.token_to_id(c.encode_utf8(&mut [0; 4])).is_some()
             };
             // Added tokens are taken out before the model sees the rest.
             !part.chars().all(known)
@@ -270,17 +279,28 @@ pub fn tokenizer_model_json(file: &str, bytes: &[u8], config: &TokenizerConfig) 
     }
 }
 
+/// The letters that stand for ASCII's control characters in byte-level vocabularies.
+const HIDDEN: std::ops::RangeInclusive<char> = '\u{100}'..='\u{121}';
+
 const BELONGS: &str = "Use the tokenizer.json that belongs to the model.";
 
-/// The tokenizer needs some forty bytes for each byte of a text: long ones go through it in parts, cut at line ends.
-fn pieces(mut text: &str) -> impl Iterator<Item = &str> {
-    const LONG: usize = 1 << 20;
+/// The tokenizer needs some forty bytes for each byte of a text, and its regular expressions give up in silence on
+/// white space of half a million characters: long texts go through it in parts. They are cut before a space between two
+/// letters, where no token goes across; `prepends` says that the tokenizer itself puts that space before a part.
+fn pieces(mut text: &str, prepends: bool) -> impl Iterator<Item = &str> {
+    const LONG: usize = 1 << 18;
     std::iter::from_fn(move || {
         if text.is_empty() {
             return None;
         }
         if text.len() <= LONG {
             return Some(std::mem::take(&mut text));
+        }
+        let between = |window: &[u8]| matches!(window, [a, b' ', b] if a.is_ascii_graphic() && b.is_ascii_graphic());
+        if let Some(at) = text.as_bytes()[..LONG].windows(3).rposition(between) {
+            let (piece, rest) = text.split_at(at + 1);
+            text = &rest[usize::from(prepends)..];
+            return Some(piece);
         }
         let mut end = text.as_bytes()[..LONG].iter().rposition(|byte| *byte == b'\n').map_or(LONG, |at| at + 1);
         while !text.is_char_boundary(end) {
@@ -306,3 +326,11 @@ mod tests;
 #[cfg(test)]
 #[path = "foreign_tests.rs"]
 mod foreign_tests;
+
+#[cfg(test)]
+#[path = "golden_tests.rs"]
+mod golden_tests;
+
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod hostile_tests;

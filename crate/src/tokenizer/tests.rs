@@ -102,8 +102,9 @@ fn a_text_of_megabytes_is_cut_early_and_encoded_in_parts() {
     let one = tokenizer.encode(line, None).expect("a line").ids.len() - 1;
     let whole = tokenizer.encode(&long, None).expect("a long text");
     assert_eq!(whole.ids.len(), 1 + one * ((3 << 20) / line.len()));
-    assert_eq!(pieces(&long).collect::<String>(), long);
-    assert_eq!(pieces(&"é".repeat(2 << 20)).map(str::len).sum::<usize>(), 4 << 20);
+    assert_eq!(pieces(&long, false).collect::<String>(), long);
+    assert_eq!(pieces(&long, true).collect::<Vec<_>>().join(" "), long);
+    assert_eq!(pieces(&"é".repeat(2 << 20), true).map(str::len).sum::<usize>(), 4 << 20);
 }
 
 #[test]

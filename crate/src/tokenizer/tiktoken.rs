@@ -95,7 +95,7 @@ fn entry(line: &str) -> Option<(Vec<u8>, u32)> {
 /// Standard base64 with its padding.
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
     let body = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
-    if text.len() % 4 != 0 || body.is_empty() {
+    if !text.len().is_multiple_of(4) || body.is_empty() {
         return None;
     }
     let mut bytes = Vec::with_capacity(body.len() * 3 / 4);

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::forward;
+use super::{forward, measure};
 use crate::{
     batch::{Batch, Targets},
     error::{Error, Result},
@@ -75,14 +75,14 @@ impl Evaluator {
     /// Runs the next batch; true while there are more.
     pub async fn advance(&mut self, model: &Llama, device: &Device) -> Result<bool> {
         let Some(batch) = self.batches.get(self.at) else { return Ok(false) };
-        let logits = forward(model, batch, device, false);
         self.rows += batch.batch as u64;
         if let Measure::Tokens(mean, right) = &mut self.measure {
-            let measured = batch.targets.loss(logits, batch.seq, device);
+            let measured = measure(model, batch, device);
             let numbers = read_f32(Tensor::cat(vec![measured.loss, measured.correct], 1)).await?;
             mean.add(f64::from(numbers[0]), batch.targets.counted(batch.seq) as u64);
             *right += f64::from(numbers[1]);
         } else {
+            let logits = forward(model, batch, device, false);
             let outputs = logits.dims()[1];
             let logits = read_f32(logits).await?;
             self.rows(logits.chunks(outputs));

@@ -21,12 +21,13 @@ impl Targets {
         }
     }
 
+    /// Loss of a classification head. For tokens it is `vocabulary::head_loss`, which needs no logits of them all.
+    ///
     /// # Shapes
-    /// `logits` `[batch, outputs]`, or `[batch · seq, vocab]` for tokens
-    pub fn loss(&self, logits: Tensor<2>, seq: usize, device: &Device) -> Loss {
+    /// `logits` `[batch, outputs]`
+    pub fn loss(&self, logits: Tensor<2>, device: &Device) -> Loss {
         match self {
-            Self::Classes(classes) => cross_entropy(logits, classes, device),
-            Self::Tokens(labels) => cross_entropy(logits, &shifted(labels, seq), device),
+            Self::Classes(classes) | Self::Tokens(classes) => cross_entropy(logits, classes, device),
             Self::Values(values) => {
                 let rows = values.len();
                 let target = Tensor::<2>::from_data(TensorData::new(values.clone(), [rows, 1]), device);
@@ -38,7 +39,7 @@ impl Targets {
 }
 
 /// Each position's label is the token after it; a row's last position has none.
-fn shifted(labels: &[i32], seq: usize) -> Vec<i32> {
+pub(super) fn shifted(labels: &[i32], seq: usize) -> Vec<i32> {
     let next = |i: usize| if (i + 1).is_multiple_of(seq) { IGNORE_INDEX } else { labels[i + 1] };
     (0..labels.len()).map(next).collect()
 }

@@ -167,7 +167,7 @@ impl Session {
                 let outputs = plan::outputs(&self.config, &self.labels);
                 let head = plan::head(self.config.task);
                 let weights = self.folder.weights.clone();
-                Stage::Load(Loader::new(weights, head, outputs, self.opened.device.clone()))
+                Stage::Load(Loader::new(weights, head, outputs, self.opened.device.clone(), self.config.packing()))
             }
         };
         let last = matches!(next, Stage::Load(_));
@@ -211,7 +211,7 @@ impl Session {
                 epsilon: training.adam_epsilon,
                 weight_decay: training.weight_decay,
             };
-            self.trainer = Some(Trainer::new(model, optimizer, self.opened.device.clone()));
+            self.trainer = Some(Trainer::new(model, optimizer, self.opened.device.clone(), training.gradient_checkpointing));
             self.stage = Stage::Before(self.evaluator(When::Before));
             events.push(self.enter(State::Evaluating));
         }
@@ -265,12 +265,10 @@ impl Session {
         }
         let (Some(trainer), Some(batcher)) = (&mut self.trainer, &mut self.batcher) else { return Ok(events) };
         let Some(batch) = batcher.next(&self.train_rows) else { return Ok(events) };
-        if self.config.training.method == Method::Lora && self.config.lora.lora_dropout > 0.0 {
-            // Dropout draws on the device: seeded anew each time, the masks depend on the place in the data alone.
-            let place = self.step << 16 | batch.micro as u64;
-            self.opened.device.seed(self.config.training.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ place);
-        }
-        trainer.accumulate(&batch, 1.0 / batch.micros as f64);
+        // From the place in the data alone.
+        let place = self.step << 16 | batch.micro as u64;
+        let seed = self.config.training.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ place;
+        trainer.accumulate(&batch, 1.0 / batch.micros as f64, seed);
         self.tokens += batch.tokens;
         self.counted += batch.targets.counted(batch.seq);
         self.between_steps = batch.ends_step();

@@ -7,21 +7,24 @@ use rand::Rng;
 use serde_json::Value;
 
 use super::{
-    Shards, Weights,
+    Packing, Shards, Weights,
     gguf::{GgufModel, GgufVocab},
 };
 use crate::{
     error::{Error, Result},
     event::ModelSummary,
+    kernels::Packed,
     model::{HeadKind, Llama, LlamaConfig, Param},
     platform::NamedFile,
     rng::normal,
-    tokenizer::{SpecialIds, Tokenizer},
+    tokenizer::{ChatTemplate, SpecialIds, Tokenizer, TokenizerConfig, tokenizer_model_json},
 };
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// Larger configuration and tokenizer files are refused.
 const MAX_TEXT: u64 = 256 << 20;
@@ -40,6 +43,7 @@ impl Folder {
     /// were chosen one by one) goes by its GGUF file's.
     pub async fn open(mut name: String, files: Vec<NamedFile>) -> Result<Self> {
         let mut files: HashMap<String, NamedFile> = files.into_iter().map(|f| (f.name.clone(), f)).collect();
+        let mut texts = Vec::new();
         let (weights, tokenizer_json) = match gguf(&mut files)? {
             Some(file) => {
                 if name.is_empty() {
@@ -48,13 +52,17 @@ impl Folder {
                 let (config, model) = GgufModel::open(file).await?;
                 let json = match files.contains_key(TOKENIZER) {
                     true => text(&mut files, TOKENIZER).await?,
-                    false => tokenizer_inside(&model)?,
+                    false => {
+                        let vocab = GgufVocab::read(&model.gguf)?;
+                        texts.push((TOKENIZER_CONFIG.into(), vocab.tokenizer_config_json()));
+                        vocab.tokenizer_json(&model.file.name)?
+                    }
                 };
                 (Weights::new(config, model)?, json)
             }
             None => {
                 let config = LlamaConfig::from_json(&text(&mut files, "config.json").await?)?;
-                let json = text(&mut files, TOKENIZER).await?;
+                let json = tokenizer_json(&mut files).await?;
                 (Weights::new(config, safetensors(&mut files).await?)?, json)
             }
         };
@@ -62,8 +70,8 @@ impl Folder {
         let special = SpecialIds { bos: config.bos_token_id, eos: config.eos_token_id, pad: config.pad_token_id };
         let tokenizer = Tokenizer::from_json_bytes(TOKENIZER, &tokenizer_json, special)?;
         tokenizer.check_model_vocab(config.vocab_size)?;
-        let mut texts = vec![(TOKENIZER.to_string(), tokenizer_json)];
-        for extra in ["tokenizer_config.json", "special_tokens_map.json", "generation_config.json"] {
+        texts.push((TOKENIZER.to_string(), tokenizer_json));
+        for extra in [TOKENIZER_CONFIG, CHAT_TEMPLATE, "special_tokens_map.json", "generation_config.json"] {
             if files.contains_key(extra) {
                 texts.push((extra.into(), text(&mut files, extra).await?));
             }
@@ -73,6 +81,17 @@ impl Folder {
 
     pub fn config(&self) -> &LlamaConfig {
         &self.weights.config
+    }
+
+    /// How the model wants conversations written, where its files say so. `now` is what [`ChatTemplate::new`] wants.
+    pub fn chat_template(&self, now: u64) -> Result<Option<ChatTemplate>> {
+        let file = |name: &str| self.texts.iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes.as_slice());
+        let config = file(TOKENIZER_CONFIG).map(TokenizerConfig::from_json_bytes).transpose()?.unwrap_or_default();
+        if let Some(source) = file(CHAT_TEMPLATE) {
+            return ChatTemplate::new(CHAT_TEMPLATE, &String::from_utf8_lossy(source), &config, now).map(Some);
+        }
+        let source = config.chat_template(None)?;
+        source.map(|source| ChatTemplate::new(TOKENIZER_CONFIG, source, &config, now)).transpose()
     }
 
     pub fn summary(&self) -> ModelSummary {
@@ -96,11 +115,29 @@ async fn text(files: &mut HashMap<String, NamedFile>, name: &str) -> Result<Vec<
         let there = if files.is_empty() { "no file at all".into() } else { listed(files) };
         Error::model(name, "the file", "one in the model's folder", format!("none; there is {there}"))
     })?;
-    let size = file.blob.size();
+    whole(&file).await
+}
+
+async fn whole(NamedFile { name, blob }: &NamedFile) -> Result<Vec<u8>> {
+    let size = blob.size();
     if size > MAX_TEXT {
         return Err(Error::model(name, "the file", format!("at most {MAX_TEXT} bytes"), format!("{size} bytes")));
     }
-    file.blob.read(0, size as usize).await.map_err(|e| Error::io(name, e))
+    blob.read(0, size as usize).await.map_err(|e| Error::io(name, e))
+}
+
+/// The folder's tokenizer.json, or one made of its tokenizer.model.
+async fn tokenizer_json(files: &mut HashMap<String, NamedFile>) -> Result<Vec<u8>> {
+    const MODEL: &str = "tokenizer.model";
+    if files.contains_key("tokenizer.json") || !files.contains_key(MODEL) {
+        return text(files, "tokenizer.json").await;
+    }
+    let bytes = text(files, MODEL).await?;
+    let config = match files.get(TOKENIZER_CONFIG) {
+        Some(file) => TokenizerConfig::from_json_bytes(&whole(file).await?)?,
+        None => TokenizerConfig::default(),
+    };
+    tokenizer_model_json(MODEL, &bytes, &config)
 }
 
 fn listed(files: &HashMap<String, NamedFile>) -> String {
@@ -124,13 +161,6 @@ fn gguf(files: &mut HashMap<String, NamedFile>) -> Result<Option<NamedFile>> {
             Err(Error::format(first, message, "Choose one of the files instead of the folder."))
         }
     }
-}
-
-/// The vocabulary of a GGUF file as a tokenizer.json.
-fn tokenizer_inside(model: &GgufModel) -> Result<Vec<u8>> {
-    let vocab = GgufVocab::read(&model.gguf)?;
-    let message = format!("the vocabulary inside a GGUF file ({}) is not read yet", vocab.model);
-    Err(Error::tokenizer(&model.file.name, message, "Put the model's tokenizer.json beside the file."))
 }
 
 /// The folder's weights in one safetensors file or several.
@@ -168,6 +198,7 @@ pub struct Loader {
     head: HeadKind,
     outputs: usize,
     device: Device,
+    packing: Packing,
     /// What is still to come, last first.
     todo: Vec<(String, Vec<usize>)>,
     done: HashMap<String, Param>,
@@ -176,11 +207,11 @@ pub struct Loader {
 
 impl Loader {
     /// `outputs` is the number of classes of a classification head.
-    pub fn new(weights: Rc<Weights>, head: HeadKind, outputs: usize, device: Device) -> Self {
+    pub fn new(weights: Rc<Weights>, head: HeadKind, outputs: usize, device: Device, packing: Packing) -> Self {
         let mut todo = Llama::shapes(&weights.config, head, outputs);
         todo.reverse();
         let total = todo.len();
-        Self { weights, head, outputs, device, todo, done: HashMap::new(), total }
+        Self { weights, head, outputs, device, packing, todo, done: HashMap::new(), total }
     }
 
     /// Tensors read and tensors in all.
@@ -192,18 +223,8 @@ impl Loader {
     /// (normal, config.json's `initializer_range`), as transformers does.
     pub async fn advance(&mut self, rng: &mut impl Rng) -> Result<Option<Llama>> {
         if let Some((name, shape)) = self.todo.pop() {
-            let weights = &self.weights;
-            let values = if name == "score.weight" && !weights.has_head(self.outputs) {
-                normal(rng, shape.iter().product(), weights.config.initializer_range as f32)
-            } else {
-                weights.tensor(&name).await?.0
-            };
-            let (rows, columns, vector) = match shape.as_slice() {
-                [rows, columns] => (*rows, *columns, false),
-                _ => (1, values.len(), true),
-            };
-            let tensor = Tensor::from_data(TensorData::new(values, [rows, columns]), &self.device);
-            self.done.insert(name.clone(), Param::new(name, tensor, vector));
+            let param = self.read(&name, &shape, rng).await?;
+            self.done.insert(name, param);
         }
         if !self.todo.is_empty() {
             return Ok(None);
@@ -213,6 +234,32 @@ impl Loader {
             done.remove(&name).ok_or_else(|| Error::weights(WEIGHTS, Some(&name), "this tensor", "none"))
         };
         Llama::new(self.weights.config.clone(), self.head, &mut take).map(Some)
+    }
+
+    async fn read(&self, name: &str, shape: &[usize], rng: &mut impl Rng) -> Result<Param> {
+        let weights = &self.weights;
+        if let (Some(kind), [rows, columns]) = (self.packing.of(weights, name), shape) {
+            let bytes = match weights.packed(name).await? {
+                Some((stored, bytes)) if stored == kind => bytes,
+                _ => {
+                    let values = weights.tensor(name).await?.0;
+                    let missing = || Error::weights(WEIGHTS, Some(name), format!("{kind:?}"), "a type that is only read");
+                    kind.quantize(&values).ok_or_else(missing)?
+                }
+            };
+            return Ok(Param::packed(name, Packed::new(kind, [*rows, *columns], &bytes, &self.device)));
+        }
+        let values = if name == "score.weight" && !weights.has_head(self.outputs) {
+            normal(rng, shape.iter().product(), weights.config.initializer_range as f32)
+        } else {
+            weights.tensor(name).await?.0
+        };
+        let (rows, columns, vector) = match shape {
+            [rows, columns] => (*rows, *columns, false),
+            _ => (1, values.len(), true),
+        };
+        let tensor = Tensor::from_data(TensorData::new(values, [rows, columns]), &self.device);
+        Ok(Param::new(name, tensor, vector))
     }
 }
 

@@ -4,10 +4,12 @@ pub mod folder;
 pub mod ggml;
 pub mod gguf;
 pub mod gguf_write;
+mod packing;
 pub mod safetensors;
 mod shards;
 mod source;
 
+pub use packing::Packing;
 pub use shards::Shards;
 pub use source::{Source, Weights};
 

@@ -84,6 +84,18 @@ impl Weights {
         }
     }
 
+    /// How a tensor is stored, by GGML's types.
+    pub fn ggml_type(&self, name: &str) -> Option<GgmlType> {
+        match &self.source {
+            Source::Safetensors(shards) => shards.entry(name).map(|entry| match entry.dtype {
+                DType::F32 => GgmlType::F32,
+                DType::F16 => GgmlType::F16,
+                DType::Bf16 => GgmlType::BF16,
+            }),
+            Source::Gguf(model) => model.info(name).map(|info| info.ggml_type),
+        }
+    }
+
     /// One tensor as f32, with its shape.
     pub async fn tensor(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
         match &self.source {

@@ -39,6 +39,8 @@ pub enum Command {
     Env,
     /// Make a LLaMA folder with random weights and a vocabulary learnt from a text
     Init(InitArgs),
+    /// Show the token ids that a model sees for a text
+    Tokenize(TokenizeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +74,9 @@ pub struct TrainArgs {
     /// Steps of this many micro-batches
     #[arg(long = "gradient_accumulation_steps", value_name = "N")]
     pub gradient_accumulation_steps: Option<usize>,
+    /// Less memory for a third more work: keep one block's activations at a time
+    #[arg(long = "gradient_checkpointing", value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    pub gradient_checkpointing: Option<bool>,
     #[arg(long = "learning_rate", value_name = "RATE")]
     pub learning_rate: Option<f64>,
     #[arg(long = "num_epochs", alias = "num_train_epochs", value_name = "N")]
@@ -135,6 +140,9 @@ pub struct CommonArgs {
     /// Longer texts are cut to this many tokens
     #[arg(long = "max_seq_length", value_name = "N")]
     pub max_seq_length: Option<usize>,
+    /// How a frozen base is held: `auto`, `none`, or quantised to `q4_0`, `q4_1` or `q8_0`
+    #[arg(long = "quantization", value_name = "NAME")]
+    pub quantization: Option<String>,
     /// Rows a micro-batch
     #[arg(long = "batch_size", alias = "per_device_train_batch_size", value_name = "N")]
     pub batch_size: Option<usize>,
@@ -149,8 +157,8 @@ pub struct CommonArgs {
 /// Which trained model, for `eval`, `predict` and `export`.
 #[derive(Debug, Args)]
 pub struct TrainedArgs {
-    /// The base model's folder, GGUF file or repository, `starter`, or a fully fine-tuned model's folder; read from
-    /// the adapter when absent
+    /// The base model's folder, GGUF file or repository, `starter`, or a fully fine-tuned model's folder; read from the
+    /// adapter when absent
     #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|ORG/NAME|starter")]
     pub model_name_or_path: Option<PathBuf>,
     /// An adapter: a PEFT folder (what `train` wrote), or a zip of one
@@ -290,6 +298,25 @@ pub struct InitArgs {
     pub overwrite_output_dir: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("input").required(true).args(["test_file", "text"]))]
+pub struct TokenizeArgs {
+    /// A Hugging Face folder, or `starter`
+    #[arg(long = "model_name_or_path", value_name = "DIR|starter")]
+    pub model_name_or_path: PathBuf,
+    /// A table with a text column
+    #[arg(long = "test_file", value_name = "FILE")]
+    pub test_file: Option<PathBuf>,
+    #[arg(long = "text_column", value_name = "NAME")]
+    pub text_column: Option<String>,
+    /// A text; can be repeated
+    #[arg(long = "text", value_name = "TEXT", allow_hyphen_values = true)]
+    pub text: Vec<String>,
+    /// Each text is what a user says: put it into the model's chat template first
+    #[arg(long = "apply_chat_template")]
+    pub apply_chat_template: bool,
+}
+
 impl CommonArgs {
     /// Puts the flags that were given over `config`.
     pub fn apply(&self, config: &mut RawConfig) {
@@ -299,6 +326,7 @@ impl CommonArgs {
         over(&mut config.data.label_column, &self.label_column);
         over(&mut config.data.max_eval_samples, &self.max_eval_samples);
         over(&mut config.model.max_seq_length, &self.max_seq_length);
+        over(&mut config.model.quantization, &self.quantization);
         over(&mut config.training.batch_size, &self.batch_size);
     }
 }
@@ -313,6 +341,7 @@ impl TrainArgs {
         let training = &mut config.training;
         over(&mut training.method, &self.method);
         over(&mut training.gradient_accumulation_steps, &self.gradient_accumulation_steps);
+        over(&mut training.gradient_checkpointing, &self.gradient_checkpointing);
         over(&mut training.learning_rate, &self.learning_rate);
         over(&mut training.num_epochs, &self.num_epochs);
         over(&mut training.max_steps, &self.max_steps);

@@ -93,7 +93,7 @@ pub fn open_folder(path: &Path) -> Result<Vec<NamedFile>> {
         // The pickled ones are not read, but the engine says so and what to do.
         let wanted = matches!(
             entry.extension().and_then(|extension| extension.to_str()),
-            Some("json" | "safetensors" | "model" | "gguf" | "bin" | "pt" | "pth" | "ckpt")
+            Some("json" | "safetensors" | "model" | "jinja" | "gguf" | "bin" | "pt" | "pth" | "ckpt")
         );
         if let Some(name) = entry.file_name().and_then(|name| name.to_str()).filter(|_| wanted && entry.is_file()) {
             files.push(open_file(&entry, name.to_owned())?);

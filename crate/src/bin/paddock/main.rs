@@ -13,6 +13,7 @@ mod output;
 mod rows;
 mod settings;
 mod starter;
+mod tokenize;
 mod train;
 mod trained;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Export(args) => export::run(args, &mut output),
         Command::Env => env::run(&mut output),
         Command::Init(args) => init::run(args, &mut output),
+        Command::Tokenize(args) => tokenize::run(args, &mut output),
     }));
     let result = result.unwrap_or_else(|_| {
         Err(files::failure("internal error", "This is a fault in paddock: please report it with what stands above."))

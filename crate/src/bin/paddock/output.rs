@@ -145,6 +145,15 @@ impl Output {
         }
     }
 
+    /// The tokens of one row.
+    pub fn tokens(&mut self, row: u64, ids: &[u32]) -> Result<()> {
+        if self.json {
+            return self.line(&tagged("tokens", &json!({"row": row, "input_ids": ids})));
+        }
+        let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+        self.line(&ids.join(" "))
+    }
+
     /// The last line of a command that went well: JSON, or text for a person.
     pub fn result(&mut self, fields: Value, text: &str) -> Result<()> {
         self.bar.finish_and_clear();

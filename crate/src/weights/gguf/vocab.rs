@@ -2,31 +2,11 @@
 
 use super::{Gguf, Value};
 use crate::error::{Error, Result};
-
-/// What `tokenizer.*` of the metadata says, as it stands there.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GgufVocab {
-    /// `llama` (SentencePiece) or `gpt2` (byte-level BPE).
-    pub model: String,
-    /// How texts are cut before BPE: `smollm`, `llama-bpe`, …
-    pub pre: Option<String>,
-    pub tokens: Vec<String>,
-    /// One a token; empty where the file has none.
-    pub scores: Vec<f32>,
-    /// One a token (1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte); empty where the file has none.
-    pub token_types: Vec<i32>,
-    pub merges: Vec<String>,
-    pub bos: Option<u32>,
-    pub eos: Option<u32>,
-    pub unk: Option<u32>,
-    pub pad: Option<u32>,
-    pub add_bos: Option<bool>,
-    pub add_eos: Option<bool>,
-    pub add_space_prefix: Option<bool>,
-    pub chat_template: Option<String>,
-}
+pub use crate::tokenizer::GgufVocab;
 
 impl GgufVocab {
+    /// What `tokenizer.*` of the metadata says.
+    ///
     /// # Errors
     /// No vocabulary, or scores or types that are not one a token.
     pub fn read(gguf: &Gguf) -> Result<Self> {

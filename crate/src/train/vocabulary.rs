@@ -1,0 +1,172 @@
+//! The language-model head with its cross-entropy, a part of the vocabulary at a time: logits of all tokens for all
+//! positions never exist together. Gradients come with it, since backward needs the same parts again.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::Loss;
+use crate::{
+    kernels::{Layout, matmul},
+    model::Param,
+};
+
+/// Logits that exist at once.
+pub const MOST_LOGITS: usize = 1 << 22;
+
+/// Gradients of the loss.
+pub struct HeadGrads {
+    /// To the hidden states.
+    pub hidden: Tensor<2>,
+    /// To the head's weight, where it is trained.
+    pub weight: Option<Tensor<2>>,
+}
+
+/// Rows of the vocabulary that are worked on together.
+fn parts(rows: usize, vocab: usize, most: usize) -> Vec<std::ops::Range<usize>> {
+    // Even, see `Param::linear_rows`; in fours the products read fastest.
+    let step = (most / rows.max(1)).max(64) / 4 * 4;
+    (0..vocab).step_by(step).map(|from| from..(from + step).min(vocab)).collect()
+}
+
+/// Mean of `-log softmax(hidden·Wᵀ)[class]` over the rows whose class is not negative, times `share`, and with `train`
+/// its gradients. All outside autodiff.
+///
+/// # Shapes
+/// `hidden` `[rows, hidden]`, `classes` `[rows]`
+pub fn head_loss(
+    weight: &Param,
+    hidden: Tensor<2>,
+    classes: &[i32],
+    share: f64,
+    train: bool,
+    device: &Device,
+) -> (Loss, Option<HeadGrads>) {
+    in_parts(weight, hidden, classes, share, train, device, MOST_LOGITS)
+}
+
+fn in_parts(
+    weight: &Param,
+    hidden: Tensor<2>,
+    classes: &[i32],
+    share: f64,
+    train: bool,
+    device: &Device,
+    most: usize,
+) -> (Loss, Option<HeadGrads>) {
+    let rows = classes.len();
+    let parts = parts(rows, weight.dims()[0], most);
+    let counted = classes.iter().filter(|c| **c >= 0).count().max(1);
+    let mask: Vec<f32> = classes.iter().map(|c| if *c >= 0 { 1.0 } else { 0.0 }).collect();
+    let mask = Tensor::<2>::from_data(TensorData::new(mask, [rows, 1]), device);
+    let classes: Vec<i32> = classes.iter().map(|c| (*c).max(0)).collect();
+    let classes = Tensor::<1, Int>::from_data(TensorData::new(classes, [rows]), device);
+    let chosen = weight.select(classes.clone()).without_autodiff();
+
+    // Highest logit so far, where it stands, and the sum of exponentials beside it.
+    let mut sofar: Option<(Tensor<2>, Tensor<2, Int>, Tensor<2>)> = None;
+    let mut only = None;
+    for part in &parts {
+        let logits = weight.linear_rows(part.clone(), hidden.clone());
+        let (top, at) = logits.clone().max_dim_with_indices(1);
+        let sum = (logits.clone() - top.clone()).exp().sum_dim(1);
+        let at = at.add_scalar(part.start as i64);
+        sofar = Some(match sofar.take() {
+            None => (top, at, sum),
+            Some((old_top, old_at, old_sum)) => {
+                let better = top.clone().greater(old_top.clone());
+                let new = top.clone().max_pair(old_top.clone());
+                let sum = old_sum * (old_top - new.clone()).exp() + sum * (top - new.clone()).exp();
+                (new, old_at.mask_where(better, at), sum)
+            }
+        });
+        // Where there is but one part, backward need not compute it again.
+        only = (train && parts.len() == 1).then_some(logits);
+    }
+    let zero = || Tensor::<2>::zeros([1, 1], device);
+    let Some((top, at, sum)) = sofar else { return (Loss { loss: zero(), correct: zero() }, None) };
+    let log_sum = top + sum.log();
+    let right = at.equal(classes.clone().unsqueeze_dim::<2>(1)).float() * mask.clone();
+    let logit = (hidden.clone() * chosen.clone()).sum_dim(1);
+    let loss = ((log_sum.clone() - logit) * mask.clone()).sum().reshape([1, 1]).mul_scalar(share / counted as f64);
+    let loss = Loss { loss, correct: right.sum().reshape([1, 1]) };
+    if !train {
+        return (loss, None);
+    }
+
+    // With p = softmax and e the chosen token's unit vector the logits' gradient is (p - e) · share / counted.
+    let scale = mask.mul_scalar(share / counted as f64);
+    let mut to_hidden = (chosen * scale.clone()).neg();
+    let mut to_weight = Vec::new();
+    for part in parts {
+        let logits = only.take().unwrap_or_else(|| weight.linear_rows(part.clone(), hidden.clone()));
+        let p = (logits - log_sum.clone()).exp() * scale.clone();
+        to_hidden = to_hidden + weight.back_rows(part, p.clone());
+        if weight.trainable {
+            to_weight.push(matmul(p, hidden.clone(), Layout::Tn));
+        }
+    }
+    let weight = weight.trainable.then(|| {
+        let all = Tensor::cat(to_weight, 0);
+        all.select_assign(0, classes, (hidden * scale).neg(), burn::tensor::IndexingUpdateOp::Add)
+    });
+    (loss, Some(HeadGrads { hidden: to_hidden, weight }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods)]
+
+    use burn::tensor::activation::log_softmax;
+
+    use super::*;
+    use crate::rng;
+
+    fn random(shape: [usize; 2], seed: u64) -> Tensor<2> {
+        let values = rng::normal(&mut rng::stream(seed, 7), shape[0] * shape[1], 1.0);
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    }
+
+    fn values(tensor: Tensor<2>) -> Vec<f32> {
+        tensor.into_data().try_into_vec().expect("f32")
+    }
+
+    fn assert_close(got: Tensor<2>, expected: Tensor<2>) {
+        for (a, b) in values(got).into_iter().zip(values(expected)) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn parts_give_what_all_logits_together_give() {
+        let device = Device::flex();
+        let (vocab, classes) = (203, [5, -100, 202, 64, 0]);
+        let (hidden, weight) = (random([5, 8], 1), random([vocab, 8], 2));
+        let (h, w) = (hidden.clone().autodiff().require_grad(), weight.clone().autodiff().require_grad());
+        let logits = h.clone().matmul(w.clone().transpose());
+        let logs = log_softmax(logits.clone(), 1);
+        let chosen: Vec<Tensor<2>> = classes
+            .iter()
+            .enumerate()
+            .filter(|(_, class)| **class >= 0)
+            .map(|(row, class)| logs.clone().slice([row..row + 1, *class as usize..*class as usize + 1]))
+            .collect();
+        let expected = Tensor::cat(chosen, 0).mean().mul_scalar(-0.5);
+        let mut grads = expected.backward();
+        let mut param = Param::new("w", weight, false);
+        param.trainable = true;
+        // One part, and several of 64 tokens.
+        for most in [1 << 20, 1] {
+            let (loss, head) = in_parts(&param, hidden.clone(), &classes, 0.5, true, &device, most);
+            assert_close(loss.loss, expected.clone().without_autodiff().reshape([1, 1]));
+            let head = head.expect("gradients");
+            assert_close(head.hidden, h.grad(&grads).expect("gradient"));
+            assert_close(head.weight.expect("gradient"), w.grad(&grads).expect("gradient"));
+        }
+        let best = logits.without_autodiff().argmax(1).into_data().try_into_vec::<i64>();
+        let best = best.expect("integers");
+        let right = classes.iter().zip(&best).filter(|(class, best)| i64::from(**class) == **best).count();
+        let (loss, none) = in_parts(&param, hidden, &classes, 1.0, false, &device, 1);
+        assert_eq!(values(loss.correct), [right as f32]);
+        assert!(none.is_none());
+        let _ = w.grad_remove(&mut grads);
+    }
+}
