@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub fn run(args: &TokenizeArgs, output: &mut Output) -> Result<()> {
-    let (name, files) = model::open(&args.model_name_or_path)?;
+    let (name, files) = model::open(&args.model_name_or_path, output)?;
     let folder = block_on(Folder::open(name, files))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let template = match (args.apply_chat_template, folder.chat_template(now)) {
