@@ -14,7 +14,8 @@ export async function record(page) {
     window.commands = []
     window.Worker = class extends Worker {
       postMessage(message, ...rest) {
-        window.commands.push({ ...message.command, files: message.files.map(({ name }) => name) })
+        // The hub's worker takes other messages.
+        if (message.command) window.commands.push({ ...message.command, files: message.files.map(({ name }) => name) })
         super.postMessage(message, ...rest)
       }
 

@@ -320,6 +320,18 @@ fn gguf_holds_the_merged_weights_and_the_vocabulary() {
     assert!(blocks.tensors.values().all(|(shape, kind, _)| *kind == if shape.len() == 1 { 0 } else { 8 }));
     same(&blocks, 0.5 / 127.0 + 1e-3);
 
+    // Our own reader takes it as a base, and it answers as the merged folder does.
+    std::fs::copy(folder.path("model/tokenizer.json"), folder.path("full/tokenizer.json")).unwrap();
+    let loss = |model: &str| {
+        let args =
+            ["eval", "--test_file", "text.txt", "--max_seq_length", "32", "--device", "cpu", "--log_format", "json"];
+        let result = folder.run(&[&args[..], &["--model_name_or_path", model]].concat()).result();
+        result["metrics"]["loss"].as_f64().unwrap()
+    };
+    let (merged_loss, base_loss) = (loss("out/merged"), loss("model"));
+    assert!((loss("full/model-F32.gguf") - merged_loss).abs() < 1e-5, "{merged_loss}");
+    assert!((merged_loss - base_loss).abs() > 0.1, "{merged_loss} and the base's {base_loss}");
+
     let adapter = bytes(&folder.path("out/adapter_model.safetensors"));
     let adapter = SafeTensors::deserialize(&adapter).unwrap();
     let lora = bytes(&folder.path("out/gguf_lora/model-lora-F32.gguf"));

@@ -122,7 +122,8 @@ fn answer(stream: TcpStream, state: &Mutex<State>, port: u16) -> std::io::Result
             let linked = (size + state.manners.linked_size.unwrap_or(0)).to_string();
             let to = format!("http://localhost:{port}/cdn/{name}");
             let tag = format!("\"{sha256}\"");
-            let more = [("X-Linked-Etag", tag), ("X-Linked-Size", linked), ("Location", to), ("ETag", "W/\"x\"".into())];
+            let more =
+                [("X-Linked-Etag", tag), ("X-Linked-Size", linked), ("Location", to), ("ETag", "W/\"x\"".into())];
             return write(stream, 302, &more, b"", None);
         }
         let to = format!("/kept/{name}");

@@ -24,8 +24,8 @@ export function formatChoice() {
     element,
     choice: () => CHOICES[select.value] ?? CHOICES.adapter,
     /** @param {import('../app/store.js').State} state */
-    update({ settings, run }) {
-      const generates = run.after?.metrics.perplexity !== undefined;
+    update({ settings }) {
+      const generates = settings?.task === 'generation';
       const fits = Object.entries(CHOICES)
         .filter(([, { format }]) => (settings?.full ? format === 'merged' || format === 'gguf' : true) && (generates || !format.startsWith('gguf')))
         .map(([name]) => name);

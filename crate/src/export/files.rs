@@ -154,7 +154,9 @@ fn model_json(applied: &Applied) -> Map<String, Value> {
     let config = applied.folder.config();
     if applied.config.task != Task::TextClassification {
         let mut json = config.raw.clone();
-        json.insert("architectures".into(), json!(["LlamaForCausalLM"]));
+        // A classifier's base that is trained to write is none any more.
+        let architecture = config.architecture.replace("ForSequenceClassification", "ForCausalLM");
+        json.insert("architectures".into(), json!([architecture]));
         return json;
     }
     let labels = if applied.labels.is_empty() { vec!["value".to_string()] } else { applied.labels.clone() };
@@ -181,9 +183,10 @@ fn record(applied: &Applied) -> Vec<Planned> {
 /// `SmolLM2-135M-F16.gguf`
 fn gguf_file(applied: &Applied, what: &str, dtype: ExportDType) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
-    let base: String = card::file_name(&applied.folder.name).chars().map(plain).take(100).collect();
+    let name = card::file_name(&applied.folder.name).trim_end_matches(".gguf");
+    let base: String = name.chars().map(plain).take(100).collect();
     let base = base.trim_start_matches('.');
-    format!("{}{what}-{}.gguf", if base.is_empty() { "model" } else { base }, dtype.name())
+    format!("{}{what}-{}.gguf", if base.is_empty() { "model" } else { base }, dtype.ggml().name())
 }
 
 #[cfg(test)]

@@ -6,8 +6,11 @@ use crate::{
     apply::Applied,
     error::{Error, Result},
     event::ExportDType,
-    model::{HeadKind, Llama, LlamaConfig},
-    weights::gguf_write::{BLOCK, Info, Meta, header, padding},
+    model::{HeadKind, Llama, LlamaConfig, RopeScaling, frequencies},
+    weights::{
+        gguf,
+        gguf_write::{Info, Meta, header, padding},
+    },
 };
 
 /// A weight on its way into the file.
@@ -20,22 +23,16 @@ struct Tensor {
 }
 
 impl Tensor {
-    /// Vectors stay in F32, and so does what does not come in whole blocks, in F16.
+    /// Vectors stay in F32; where rows do not come in whole blocks, F16 takes the blocks' place.
     fn new(name: String, gguf_name: String, shape: Vec<usize>, dtype: ExportDType, head: Option<usize>) -> Self {
-        let whole = shape.last().is_some_and(|columns| columns.is_multiple_of(BLOCK));
+        let whole = shape.last().is_some_and(|columns| columns.is_multiple_of(dtype.ggml().block()));
         let dtype = match dtype {
             _ if shape.len() < 2 => ExportDType::F32,
-            ExportDType::Q8_0 if !whole => ExportDType::F16,
+            _ if !whole => ExportDType::F16,
             dtype => dtype,
         };
-        let kind = match dtype {
-            ExportDType::F32 => 0,
-            ExportDType::F16 => 1,
-            ExportDType::Q8_0 => 8,
-            ExportDType::Bf16 => 30,
-        };
         let bytes = dtype.bytes(shape.iter().map(|n| *n as u64).product());
-        Self { info: Info { name: gguf_name, shape, kind, bytes }, name, dtype, head }
+        Self { info: Info { name: gguf_name, shape, kind: dtype.ggml().id(), bytes }, name, dtype, head }
     }
 }
 
@@ -51,7 +48,7 @@ pub(super) fn merged(applied: &Applied, file: String, dtype: ExportDType) -> Res
         let head = rotated(&name).then_some(config.head_dim);
         tensors.push(Tensor::new(name, gguf_name, shape, dtype, head));
     }
-    Ok(assemble(file, &meta, tensors, rotary_factors(config)?))
+    Ok(assemble(file, &meta, tensors, rotary_factors(config)))
 }
 
 /// The adapter alone, as llama.cpp's `--lora` takes it.
@@ -138,83 +135,62 @@ fn hyperparameters(config: &LlamaConfig) -> Result<Vec<(String, Meta)>> {
     let float = |key: &str, value: f64| (format!("llama.{key}"), Meta::F32(value as f32));
     out.push(float("attention.layer_norm_rms_epsilon", config.rms_norm_eps));
     out.push(float("rope.freq_base", config.rope_theta));
-    if let Some((kind, scaling)) = scaling(config)
-        && kind == "linear"
-    {
-        out.push(("llama.rope.scaling.type".into(), Meta::Text("linear".into())));
-        out.push(float("rope.scaling.factor", scaling("factor")?));
+    match config.rope_scaling {
+        RopeScaling::Default | RopeScaling::Llama3 { .. } => {}
+        RopeScaling::Linear { factor } => {
+            out.push(("llama.rope.scaling.type".into(), Meta::Text("linear".into())));
+            out.push(float("rope.scaling.factor", factor));
+        }
+        RopeScaling::Dynamic { .. } => {
+            let advice = "Export the model as a merged Hugging Face folder instead.";
+            return Err(Error::session("GGUF has no rotary scaling of the kind `dynamic`.", advice));
+        }
     }
     Ok(out)
 }
 
-/// The kind of rotary scaling and its numbers by their keys, where config.json asks for one.
-fn scaling(config: &LlamaConfig) -> Option<(String, impl Fn(&str) -> Result<f64>)> {
-    let rope = config.raw.get("rope_scaling").or(config.raw.get("rope_parameters"))?.as_object()?.clone();
-    let kind = rope.get("rope_type").or(rope.get("type"))?.as_str().filter(|kind| *kind != "default")?.to_owned();
-    let number = move |key: &str| {
-        let value = rope.get(key).and_then(serde_json::Value::as_f64).filter(|value| *value > 0.0);
-        value.ok_or_else(|| Error::model("config.json", format!("rope_scaling.{key}"), "a positive number", "none"))
-    };
-    Some((kind, number))
-}
-
 /// What each rotary frequency is divided by (`rope_freqs.weight`) where the model scales them as Llama 3.1 does.
-fn rotary_factors(config: &LlamaConfig) -> Result<Option<Vec<f32>>> {
-    let Some((kind, scaling)) = scaling(config) else { return Ok(None) };
-    match kind.as_str() {
-        "linear" => return Ok(None),
-        "llama3" => {}
-        _ => {
-            let advice = "Export the model as a merged Hugging Face folder instead.";
-            return Err(Error::session(format!("GGUF has no rotary scaling of the kind `{kind}`."), advice));
-        }
-    }
-    let (factor, context) = (scaling("factor")?, scaling("original_max_position_embeddings")?);
-    let (low, high) = (scaling("low_freq_factor")?, scaling("high_freq_factor")?);
-    let factors = (0..config.head_dim / 2).map(|i| {
-        let wavelength = std::f64::consts::TAU * config.rope_theta.powf(2.0 * i as f64 / config.head_dim as f64);
-        if wavelength < context / high {
-            return 1.0;
-        }
-        if wavelength > context / low {
-            return factor as f32;
-        }
-        let smooth = (context / wavelength - low) / (high - low);
-        (1.0 / ((1.0 - smooth) / factor + smooth)) as f32
-    });
-    Ok(Some(factors.collect()))
+fn rotary_factors(config: &LlamaConfig) -> Option<Vec<f32>> {
+    let RopeScaling::Llama3 { .. } = config.rope_scaling else { return None };
+    let of = |scaling| frequencies(config.rope_theta, config.head_dim, scaling, config.max_position_embeddings, 1);
+    let (plain, scaled) = (of(&RopeScaling::Default), of(&config.rope_scaling));
+    Some(plain.iter().zip(scaled).map(|(plain, scaled)| plain / scaled).collect())
 }
 
 /// Whether rotary positions turn this weight's output.
 fn rotated(name: &str) -> bool {
-    name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight")
+    [".self_attn.q_proj.", ".self_attn.k_proj."].iter().any(|part| name.contains(part))
 }
 
 /// llama.cpp's name for one of Hugging Face's.
 fn gguf_name(name: &str) -> Result<String> {
-    let unknown = || Error::weights("the model", Some(name), "a weight that GGUF has a name for", "another");
-    let top = match name {
-        "model.embed_tokens.weight" => Some("token_embd.weight"),
-        "model.norm.weight" => Some("output_norm.weight"),
-        "lm_head.weight" => Some("output.weight"),
-        _ => None,
-    };
-    if let Some(top) = top {
-        return Ok(top.into());
+    gguf::gguf_name(name)
+        .ok_or_else(|| Error::weights("the model", Some(name), "a weight that GGUF has a name for", "another"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rotary_scaling_is_written_as_llama_cpp_takes_it() {
+        let config = |scaling| {
+            let json = json!({"model_type": "llama", "vocab_size": 8, "hidden_size": 64, "intermediate_size": 8,
+                "num_hidden_layers": 1, "num_attention_heads": 1, "rope_theta": 500000.0, "rope_scaling": scaling});
+            LlamaConfig::from_json(json.to_string().as_bytes()).expect("config")
+        };
+        let llama3 = config(json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}));
+        let factors = rotary_factors(&llama3).expect("factors");
+        assert_eq!((factors.len(), factors[0], factors[31]), (32, 1.0, 8.0));
+        assert!(factors.is_sorted() && factors.iter().any(|f| *f > 1.1 && *f < 7.9), "{factors:?}");
+        let linear = config(json!({"rope_type": "linear", "factor": 2.0}));
+        assert_eq!(rotary_factors(&linear), None);
+        let meta = hyperparameters(&linear).expect("linear");
+        assert!(meta.contains(&("llama.rope.scaling.factor".into(), Meta::F32(2.0))), "{meta:?}");
+        let error = hyperparameters(&config(json!({"rope_type": "dynamic", "factor": 2.0}))).expect_err("dynamic");
+        assert!(error.to_string().contains("dynamic"), "{error}");
     }
-    let (layer, rest) = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')).ok_or_else(unknown)?;
-    let (module, kind) = rest.rsplit_once('.').ok_or_else(unknown)?;
-    let part = match module {
-        "input_layernorm" => "attn_norm",
-        "self_attn.q_proj" => "attn_q",
-        "self_attn.k_proj" => "attn_k",
-        "self_attn.v_proj" => "attn_v",
-        "self_attn.o_proj" => "attn_output",
-        "post_attention_layernorm" => "ffn_norm",
-        "mlp.gate_proj" => "ffn_gate",
-        "mlp.up_proj" => "ffn_up",
-        "mlp.down_proj" => "ffn_down",
-        _ => return Err(unknown()),
-    };
-    Ok(format!("blk.{layer}.{part}.{kind}"))
 }

@@ -6,10 +6,7 @@ use crate::{
     error::{Error, Result},
     event::ExportDType,
     model::Llama,
-    weights::{
-        gguf_write, read_f32,
-        safetensors::{DType, to_bytes},
-    },
+    weights::{ggml::GgmlType, read_f32, safetensors::DType},
 };
 
 /// Numbers a piece at most, and so 64 MiB in f32: what an export holds in memory at a time.
@@ -32,6 +29,7 @@ pub(super) struct Rows {
     name: String,
     rows: Range<usize>,
     columns: usize,
+    vector: bool,
     dtype: ExportDType,
     /// Rows of an attention head, where they are to stand as llama.cpp wants them.
     head: Option<usize>,
@@ -64,7 +62,8 @@ impl Planned {
         let step = (MOST / columns.max(1) / head_rows).max(1) * head_rows;
         for start in (0..rows).step_by(step) {
             let rows = start..rows.min(start + step);
-            self.pieces.push_back(Piece::Rows(Rows { name: name.to_owned(), rows, columns, dtype, head }));
+            let vector = shape.len() == 1;
+            self.pieces.push_back(Piece::Rows(Rows { name: name.to_owned(), rows, columns, vector, dtype, head }));
         }
     }
 }
@@ -91,13 +90,15 @@ impl Piece {
             Self::Rows(rows) => rows,
         };
         let tensor = model
-            .rows(&rows.name, rows.rows)
+            .rows(&rows.name, rows.rows.clone())
             .ok_or_else(|| Error::weights("the model", Some(&rows.name), "this tensor", "none"))?;
         let mut values = read_f32(tensor).await?;
         if let Some(head) = rows.head {
-            values = interleaved(&values, head, rows.columns);
+            // A bias is one row here: its numbers change places as the rows of its weight do.
+            values = interleaved(&values, head, if rows.vector { 1 } else { rows.columns });
         }
-        Ok(rows.dtype.encode(&values))
+        let bytes = rows.dtype.ggml().quantize(&values);
+        bytes.ok_or_else(|| Error::weights("the model", Some(&rows.name), "a type that is written", "another"))
     }
 }
 
@@ -116,12 +117,12 @@ fn interleaved(values: &[f32], head: usize, columns: usize) -> Vec<f32> {
 }
 
 impl ExportDType {
-    pub fn name(self) -> &'static str {
+    pub(super) fn ggml(self) -> GgmlType {
         match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::Bf16 => "BF16",
-            Self::Q8_0 => "Q8_0",
+            Self::F32 => GgmlType::F32,
+            Self::F16 => GgmlType::F16,
+            Self::Bf16 => GgmlType::BF16,
+            Self::Q8_0 => GgmlType::Q8_0,
         }
     }
 
@@ -135,19 +136,9 @@ impl ExportDType {
         }
     }
 
-    /// Of so many numbers.
+    /// Of so many numbers, in whole blocks.
     pub(super) fn bytes(self, elements: u64) -> u64 {
-        match self.safetensors() {
-            Some(dtype) => elements * dtype.bytes() as u64,
-            None => elements / gguf_write::BLOCK as u64 * gguf_write::Q8_0_BYTES as u64,
-        }
-    }
-
-    fn encode(self, values: &[f32]) -> Vec<u8> {
-        match self.safetensors() {
-            Some(dtype) => to_bytes(values, dtype),
-            None => gguf_write::q8_0(values),
-        }
+        self.ggml().bytes(elements).unwrap_or_default()
     }
 }
 

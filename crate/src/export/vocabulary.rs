@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::{
     error::{Error, Result},
     model::LlamaConfig,
+    tokenizer::pre_name,
     weights::gguf_write::Meta,
 };
 
@@ -17,9 +18,6 @@ const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
-
-/// How Llama 3 cuts a text before byte-pair encoding; Qwen 2 does the same with single digits.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// `tokenizer.*` for the tokenizer of these files (`tokenizer.json`, `tokenizer_config.json` and what else there is).
 ///
@@ -185,20 +183,18 @@ fn byte_level(json: &Value) -> Result<Option<&'static str>> {
     if !json["normalizer"].is_null() || last["add_prefix_space"] == true {
         return Err(unknown());
     }
-    // Absent means true.
-    let gpt2 = last["use_regex"] != false;
-    match kinds.as_slice() {
-        ["ByteLevel"] if gpt2 => Ok(Some("gpt-2")),
-        ["Digits", "ByteLevel"] if gpt2 && steps[0]["individual_digits"] == true => Ok(Some("smollm")),
-        ["Split", "ByteLevel"] if !gpt2 && steps[0]["behavior"] == "Isolated" && steps[0]["invert"] != true => {
-            match steps[0]["pattern"]["Regex"].as_str() {
-                Some(LLAMA3) => Ok(Some("llama-bpe")),
-                Some(regex) if regex == LLAMA3.replace("{1,3}", "") => Ok(Some("qwen2")),
-                _ => Err(unknown()),
-            }
+    let pattern = |step: &Value| match kind(step).as_str() {
+        "Digits" if step["individual_digits"] == true => Some(r"\p{N}".to_owned()),
+        "Split" if step["behavior"] == "Isolated" && step["invert"] != true => {
+            step["pattern"]["Regex"].as_str().map(str::to_owned)
         }
-        _ => Err(unknown()),
-    }
+        _ => None,
+    };
+    let patterns: Option<Vec<String>> = steps[..steps.len() - 1].iter().map(pattern).collect();
+    let patterns = patterns.ok_or_else(unknown)?;
+    let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+    // Absent means true.
+    pre_name(&patterns, last["use_regex"] != false).map(Some).ok_or_else(unknown)
 }
 
 /// Whether a tokenizer of SentencePiece's kind puts a space before a text.
@@ -238,9 +234,11 @@ mod tests {
         let sequence = |first: Value, regex| json!({"type": "Sequence", "pretokenizers": [first, level(regex)]});
         let split = |regex: &str| json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
         let digits = json!({"type": "Digits", "individual_digits": true});
+        let llama3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
         assert_eq!(pre(level(true)).ok(), Some(Some("gpt-2")));
         assert_eq!(pre(sequence(digits, true)).ok(), Some(Some("smollm")));
-        assert_eq!(pre(sequence(split(LLAMA3), false)).ok(), Some(Some("llama-bpe")));
+        assert_eq!(pre(sequence(split(r"\p{N}"), true)).ok(), Some(Some("smollm")));
+        assert_eq!(pre(sequence(split(llama3), false)).ok(), Some(Some("llama-bpe")));
         assert!(pre(sequence(split(r"\w+"), false)).is_err(), "a pattern of its own");
         assert!(pre(json!({"type": "Whitespace"})).is_err());
         assert!(pre(Value::Null).is_err());

@@ -67,6 +67,16 @@ fn cut(pre: &str) -> Option<Cut> {
     })
 }
 
+/// llama.cpp's name for the way in which a byte-level tokenizer cuts a text: by each pattern in turn, and by GPT-2's in
+/// the end where `gpt2` says so.
+pub fn pre_name(patterns: &[&str], gpt2: bool) -> Option<&'static str> {
+    let names = ["gpt-2", "smollm", "llama-bpe", "default"].into_iter();
+    names
+        .filter_map(|name| Some((name, cut(name)?)))
+        .find(|(_, cut)| cut.patterns == patterns && cut.gpt2 == gpt2)
+        .map(|(name, _)| name)
+}
+
 impl Tokenizer {
     /// `file` is the name that errors give.
     ///

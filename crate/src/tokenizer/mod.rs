@@ -18,7 +18,7 @@ use tokenizers::{NormalizedString, Normalizer, OffsetReferential, OffsetType, Pr
 use crate::error::{Error, Result};
 pub use chat::{ChatTemplate, Message};
 pub use config::TokenizerConfig;
-pub use gguf::GgufVocab;
+pub use gguf::{GgufVocab, pre_name};
 pub use train::{BOS, EOS, PAD, train_bpe};
 
 /// Special ids as the model's `config.json` or `tokenizer_config.json` gives them.

@@ -3,12 +3,6 @@
 /// What the numbers of a tensor are aligned to.
 const ALIGNMENT: usize = 32;
 
-/// Numbers in a quantised block.
-pub const BLOCK: usize = 32;
-
-/// Bytes of a block of Q8_0: an f16 scale and 32 eight-bit numbers.
-pub const Q8_0_BYTES: usize = 34;
-
 /// A value of the file's metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Meta {
@@ -102,17 +96,4 @@ impl Meta {
             Self::Texts(list) => list.iter().for_each(|value| text(out, value)),
         }
     }
-}
-
-/// Blocks of Q8_0, rounded as ggml's reference does. The numbers are a multiple of [`BLOCK`].
-pub fn q8_0(values: &[f32]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(values.len() / BLOCK * Q8_0_BYTES);
-    for block in values.chunks(BLOCK) {
-        let most = block.iter().fold(0f32, |most, value| most.max(value.abs()));
-        let scale = most / 127.0;
-        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-        out.extend(half::f16::from_f32(scale).to_le_bytes());
-        out.extend(block.iter().map(|value| (value * inverse).round() as i8 as u8));
-    }
-    out
 }

@@ -227,7 +227,7 @@ pub fn header<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>, dty
 }
 
 /// Numbers as they stand in the file.
-pub fn to_bytes(values: &[f32], dtype: DType) -> Vec<u8> {
+fn to_bytes(values: &[f32], dtype: DType) -> Vec<u8> {
     match dtype {
         DType::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),

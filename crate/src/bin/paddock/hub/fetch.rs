@@ -18,16 +18,13 @@ use ureq::{
 use super::{
     Repo,
     cache::{self, Cache},
-    request::{Answer, Client, Failed},
+    request::{ATTEMPTS, Answer, Client, Failed, pause},
 };
 use crate::{
     files::{self, Result, failure},
     output::Output,
 };
 
-/// Attempts without a single new byte before it is given up.
-const ATTEMPTS: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const BUFFER: usize = 1 << 20;
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
 
@@ -85,7 +82,7 @@ impl Fetcher<'_> {
                 return Err(self.client.unreachable(self.repo, &format!("{name}: {reason}")));
             }
             self.output.note(&format!("{name}: {reason}; trying again"));
-            thread::sleep(FIRST_PAUSE * 2u32.pow(idle - 1));
+            thread::sleep(pause(idle));
         }
     }
 

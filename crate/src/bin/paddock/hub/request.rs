@@ -1,6 +1,6 @@
 //! Requests to the hub: addresses, tokens, redirects, and what its refusals mean.
 
-use std::{fs, io, time::Duration};
+use std::{fs, io, thread, time::Duration};
 
 use paddock::event::Failure;
 use serde_json::Value;
@@ -18,6 +18,14 @@ use crate::files::{Result, failure};
 /// Longer descriptions of a repository are refused.
 const MOST_INFO: u64 = 32 << 20;
 const MOST_REDIRECTS: usize = 5;
+
+/// Attempts that bring nothing new before it is given up.
+pub const ATTEMPTS: u32 = 5;
+
+/// Before the next attempt, after `failed` ones.
+pub fn pause(failed: u32) -> Duration {
+    Duration::from_millis(250) * 2u32.pow(failed.saturating_sub(1).min(10))
+}
 
 pub struct Client {
     agent: Agent,
@@ -75,6 +83,13 @@ impl Client {
         let revision = repo.revision.replace('/', "%2F");
         let url = format!("{}/api/models/{}/revision/{revision}", self.endpoint, repo.id);
         let mut response = self.get(&url, None)?;
+        for failed in 1..ATTEMPTS {
+            if !busy(response.status()) {
+                break;
+            }
+            thread::sleep(pause(failed));
+            response = self.get(&url, None)?;
+        }
         if response.status() != StatusCode::OK {
             return Err(self.refused(repo, None, &response));
         }
@@ -96,13 +111,7 @@ impl Client {
     }
 
     /// A file's bytes from `offset` on, what is known of it, and the answer with the bytes.
-    pub fn file(
-        &self,
-        repo: &Repo,
-        commit: &str,
-        name: &str,
-        offset: u64,
-    ) -> Answer<(FileInfo, Response<Body>)> {
+    pub fn file(&self, repo: &Repo, commit: &str, name: &str, offset: u64) -> Answer<(FileInfo, Response<Body>)> {
         let mut url = self.file_url(repo, commit, name);
         let mut info: Option<FileInfo> = None;
         for _ in 0..=MOST_REDIRECTS {
@@ -162,7 +171,7 @@ impl Client {
     /// What an answer other than the wanted one means.
     fn refused(&self, repo: &Repo, file: Option<&str>, response: &Response<Body>) -> Failed {
         let status = response.status();
-        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+        if busy(status) {
             return Failed::Unreachable(format!("{} answers {status}", host(&self.endpoint)));
         }
         let header = |key: &str| response.headers().get(key).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -212,6 +221,11 @@ impl Client {
              connection give a model's folder, or `starter`.",
         )
     }
+}
+
+/// Later it may be another answer.
+fn busy(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
 }
 
 /// `HF_TOKEN`, or the token that a login has left.
