@@ -141,7 +141,7 @@ impl Opening {
         }
         let (opened, _) = device::open(config.device).await?;
         let head = if causal { HeadKind::CausalLm } else { HeadKind::Classification };
-        let loader = Loader::new(folder.weights.clone(), head, outputs, opened.device.clone(), config.packing());
+        let loader = Loader::new(folder.weights.clone(), head, outputs, opened.device.clone(), config.frozen());
         let rng = rng::stream(config.training.seed, rng::INIT);
         Ok(Self { folder, config, opened, labels, loader, adapter, history, rng, ready: None })
     }
@@ -220,10 +220,6 @@ pub struct Predicting {
 
 impl Predicting {
     pub fn new(applied: &Applied, texts: &[String]) -> Result<Self> {
-        if applied.config.task != Task::TextClassification {
-            let message = "This model generates text; it was not trained to classify.";
-            return Err(Error::session(message, "Train or open a classifier."));
-        }
         let max = plan::max_length(&applied.config, applied.folder.config());
         let mut sequences = Sequences::default();
         for (i, text) in texts.iter().enumerate() {

@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Result},
     event::{Command, DataSummary, Envelope, Event, ExportDType, ExportFormat, Failure, Phase, State, When},
     export::{DataFile, Exporting},
+    generate::{Generating, NEW_TOKENS, generates},
     kernels,
     plan::{Counts, plan},
     platform::{self, NamedFile},
@@ -27,6 +28,7 @@ enum Job {
     Tokenize(Box<Tokenizing>, Vec<String>),
     Evaluate(Box<Evaluator>, Vec<String>),
     Predict(Box<Predicting>),
+    Generate(Box<Generating>),
     Export(Box<Exporting>),
 }
 
@@ -92,7 +94,7 @@ impl Engine {
         match &self.job {
             Job::None => false,
             Job::Run(session) => session.state() != State::Paused,
-            Job::Open(_) | Job::Tokenize(..) | Job::Evaluate(..) | Job::Predict(_) | Job::Export(_) => true,
+            Job::Open(_) | Job::Tokenize(..) | Job::Evaluate(..) | Job::Predict(_) | Job::Generate(_) | Job::Export(_) => true,
         }
     }
 
@@ -141,10 +143,15 @@ impl Engine {
                 self.idle("evaluate")?;
                 self.evaluate(text_column, label_column)
             }
-            Command::Predict { texts } => {
-                self.idle("classify")?;
+            Command::Predict { texts, max_new_tokens, apply_chat_template } => {
+                self.idle("predict")?;
                 let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
-                self.job = Job::Predict(Box::new(Predicting::new(applied, &texts)?));
+                self.job = if generates(applied) {
+                    let most = max_new_tokens.unwrap_or(NEW_TOKENS);
+                    Job::Generate(Box::new(Generating::new(applied, &texts, most, apply_chat_template)?))
+                } else {
+                    Job::Predict(Box::new(Predicting::new(applied, &texts)?))
+                };
                 Ok(Vec::new())
             }
             Command::Pause => self.session("pause")?.pause().map(|event| vec![event]),
@@ -292,6 +299,15 @@ impl Engine {
                 if !more && let Job::Evaluate(evaluator, texts) = std::mem::replace(&mut self.job, Job::None) {
                     events.push(Event::Evaluation(evaluator.finish(&texts)?));
                     events.push(Event::State { state: State::Idle });
+                }
+                Ok(events)
+            }
+            Job::Generate(generating) => {
+                let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
+                applied.opened.check()?;
+                let (events, more) = generating.advance(applied).await?;
+                if !more {
+                    self.job = Job::None;
                 }
                 Ok(events)
             }

@@ -56,9 +56,18 @@ pub enum Command {
     Resume,
     /// End the run after the current step; what was trained so far can be used.
     Stop,
-    /// Classify texts with the current model: answered by one [`Event::Prediction`] a text.
+    /// Classify texts with the current model, or let it answer them: one [`Event::Prediction`] a text.
     Predict {
         texts: Vec<String>,
+        /// Tokens of a generated answer at most (64).
+        #[serde(default)]
+        #[ts(optional = nullable)]
+        max_new_tokens: Option<usize>,
+        /// Whether a language model gets the text in its chat template; by default where it has one, unless it was
+        /// trained here on plain text.
+        #[serde(default)]
+        #[ts(optional = nullable)]
+        apply_chat_template: Option<bool>,
     },
     /// Hand out what was trained, a piece at a time: answered by [`Event::ExportStarted`], an [`Event::ExportChunk`] a
     /// piece and [`Event::Exported`]. [`Command::Stop`] breaks it off.
@@ -192,6 +201,8 @@ pub enum Phase {
     Evaluating,
     /// Bytes of an export handed out.
     Exporting,
+    /// Tokens of an answer.
+    Generating,
 }
 
 /// What this machine can do.
@@ -384,8 +395,9 @@ pub struct Prediction {
     /// Position in the command's list.
     #[ts(type = "number")]
     pub index: u64,
+    /// A language model's answer, or the likeliest label.
     pub label: String,
-    /// Probability a label, in the labels' order (the raw value where there is one output).
+    /// Probability a label, in the labels' order (the raw value where there is one output); empty for an answer.
     #[ts(type = "Array<[string, number]>")]
     pub scores: Vec<(String, f64)>,
 }

@@ -19,6 +19,7 @@ pub mod error;
 pub mod eval;
 pub mod event;
 pub mod export;
+pub mod generate;
 pub mod kernels;
 pub mod model;
 pub mod plan;

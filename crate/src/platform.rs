@@ -52,12 +52,25 @@ pub fn now() -> f64 {
     }
 }
 
+/// Milliseconds since 1970.
+fn unix_millis() -> u64 {
+    #[cfg(target_family = "wasm")]
+    {
+        js_sys::Date::now() as u64
+    }
+    #[cfg(not(target_family = "wasm"))]
+    {
+        use std::time::{SystemTime, UNIX_EPOCH};
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    }
+}
+
+/// Seconds since 1970.
+pub fn unix_time() -> u64 {
+    unix_millis() / 1000
+}
+
 /// A new run's id: its starting time.
 pub fn run_id() -> String {
-    #[cfg(target_family = "wasm")]
-    let millis = js_sys::Date::now() as u64;
-    #[cfg(not(target_family = "wasm"))]
-    let millis =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    format!("run-{millis:x}")
+    format!("run-{:x}", unix_millis())
 }

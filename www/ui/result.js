@@ -79,18 +79,19 @@ function tryIt(predict) {
     (state) => [state.prediction, state.busy.predict],
     (state) => {
       const { prediction, busy, asked } = state;
-      if (busy.predict) return spinner(true, t('result.classifying'));
+      if (busy.predict) return spinner(true, t(taskOf(state) === 'generation' ? 'result.answering' : 'result.classifying'));
       if (!prediction) return h('p', { class: 'hint' }, t('result.try_hint'));
-      const number = taskOf(state) === 'regression';
+      const task = taskOf(state);
+      const number = task === 'regression';
       return h(
         'div',
         { class: 'stack-tight' },
         h('p', { class: 'asked' }, clip(asked, 120)),
-        h('p', { class: 'prediction' }, h('strong', { 'data-testid': 'prediction-label' }, number ? num(prediction.scores[0]?.[1] ?? NaN) : prediction.label)),
+        h('p', { class: task === 'generation' ? 'answer' : 'prediction' }, h(task === 'generation' ? 'span' : 'strong', { 'data-testid': 'prediction-label' }, number ? num(prediction.scores[0]?.[1] ?? NaN) : prediction.label)),
         h(
           'div',
           { 'data-testid': 'prediction-scores', 'data-scores': JSON.stringify(prediction.scores) },
-          number ? null : bars(scoreRows(prediction)),
+          prediction.scores.length && !number ? bars(scoreRows(prediction)) : null,
         ),
       );
     },
@@ -101,8 +102,8 @@ function tryIt(predict) {
     /** @param {State} state */
     update(state) {
       const task = taskOf(state);
-      element.hidden = !state.trained || task === 'generation';
-      setText(classify, t(task === 'regression' ? 'result.predict' : 'result.classify'));
+      element.hidden = !state.trained;
+      setText(classify, t({ regression: 'result.predict', generation: 'result.answer', classification: 'result.classify' }[task]));
       classify.disabled = Boolean(state.busy.predict || state.busy.export) || occupied(state) || !state.trained;
       answer.update(state);
     },
@@ -136,8 +137,7 @@ function takeAway(exportAs) {
     h('div', { class: 'stack-tight' }),
     (state) => [state.settings, state.asked, state.exported],
     ({ settings, asked, exported }) => {
-      // The command classifies; a model that generates text has nothing to answer there.
-      if (!settings || settings.task === 'generation') return [];
+      if (!settings) return [];
       const zip = word(exported.endsWith('.zip') ? exported : settings.full ? 'model.zip' : 'adapter.zip');
       const text = word(asked && asked.length <= MOST_QUOTED ? asked : t('result.native_text'));
       const command = settings.full || zip === 'model.zip'

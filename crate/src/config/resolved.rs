@@ -214,14 +214,22 @@ impl Config {
         Ok(config)
     }
 
-    /// How the base is held: what is trained in full is in 32 bits.
+    /// How training holds the base: what is trained in full is in 32 bits.
     pub fn packing(&self) -> Packing {
-        match (self.training.method, self.model.quantization) {
-            (Method::Full, _) | (_, Quantization::None) => Packing::Dense,
-            (_, Quantization::Auto) => Packing::Stored,
-            (_, Quantization::Q4_0) => Packing::Quantized(GgmlType::Q4_0),
-            (_, Quantization::Q4_1) => Packing::Quantized(GgmlType::Q4_1),
-            (_, Quantization::Q8_0) => Packing::Quantized(GgmlType::Q8_0),
+        match self.training.method {
+            Method::Full => Packing::Dense,
+            Method::Lora => self.frozen(),
+        }
+    }
+
+    /// How a model that is not trained is held.
+    pub fn frozen(&self) -> Packing {
+        match self.model.quantization {
+            Quantization::None => Packing::Dense,
+            Quantization::Auto => Packing::Stored,
+            Quantization::Q4_0 => Packing::Quantized(GgmlType::Q4_0),
+            Quantization::Q4_1 => Packing::Quantized(GgmlType::Q4_1),
+            Quantization::Q8_0 => Packing::Quantized(GgmlType::Q8_0),
         }
     }
 }

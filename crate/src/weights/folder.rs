@@ -92,6 +92,23 @@ impl Folder {
         source.map(|source| ChatTemplate::new(TOKENIZER_CONFIG, source, &config, now)).transpose()
     }
 
+    /// Tokens that end an answer: those of generation_config.json or config.json (one or several), and the tokenizer's.
+    pub fn ends(&self) -> Vec<u32> {
+        let generation = self.texts.iter().find(|(name, _)| name == "generation_config.json");
+        let generation = generation.and_then(|(_, bytes)| serde_json::from_slice::<Value>(bytes).ok());
+        let named = [generation.as_ref().and_then(|json| json.get("eos_token_id")), self.config().raw.get("eos_token_id")];
+        let mut ends: Vec<u32> = named
+            .into_iter()
+            .flatten()
+            .flat_map(|value| value.as_array().map_or_else(|| vec![value], |list| list.iter().collect()))
+            .filter_map(|id| u32::try_from(id.as_u64()?).ok())
+            .chain(self.tokenizer.eos_id())
+            .collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends
+    }
+
     pub fn summary(&self) -> ModelSummary {
         let config = self.config();
         ModelSummary {

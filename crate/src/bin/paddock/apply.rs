@@ -55,9 +55,14 @@ pub fn predict(args: &PredictArgs, output: &mut Output) -> Result<()> {
     let mut driver = Driver::new(output);
     trained.open(&mut driver, None)?;
     let mut lines = String::new();
+    let ask = |texts| Command::Predict {
+        texts,
+        max_new_tokens: args.max_new_tokens,
+        apply_chat_template: args.apply_chat_template,
+    };
     for chunk in rows.chunks(CHUNK) {
         let texts = chunk.iter().map(|(_, text)| text.clone()).collect();
-        for event in driver.send(Command::Predict { texts }, Vec::new())? {
+        for event in driver.send(ask(texts), Vec::new())? {
             let Event::Prediction(prediction) = event else { continue };
             let row = usize::try_from(prediction.index).ok().and_then(|index| chunk.get(index));
             let row = row.map_or(prediction.index, |(row, _)| *row);

@@ -185,12 +185,19 @@ pub struct PredictArgs {
     /// A table with a text column
     #[arg(long = "test_file", value_name = "FILE")]
     pub test_file: Option<PathBuf>,
-    /// A text to classify; can be repeated
+    /// A text to classify or to answer; can be repeated
     #[arg(long = "text", value_name = "TEXT", allow_hyphen_values = true)]
     pub text: Vec<String>,
     /// Write the predictions there, as JSON lines, rather than print them
     #[arg(long = "output_file", value_name = "FILE")]
     pub output_file: Option<PathBuf>,
+    /// Of a language model's answer, at most
+    #[arg(long = "max_new_tokens", value_name = "N")]
+    pub max_new_tokens: Option<usize>,
+    /// Give the text to a language model in its chat template, or as it is; by default in the template where the
+    /// model has one, unless it was trained on plain text
+    #[arg(long = "apply_chat_template", value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    pub apply_chat_template: Option<bool>,
     #[command(flatten)]
     pub common: CommonArgs,
 }

@@ -210,6 +210,7 @@ impl Output {
             Phase::WarmingUp => "warming up (compiling kernels)",
             Phase::Evaluating => "evaluating",
             Phase::Exporting => "writing",
+            Phase::Generating => "generating",
         };
         if self.phase.replace(phase) != Some(phase) {
             if !io::stderr().is_terminal() {
