@@ -182,7 +182,8 @@ fn same_model(folder: &Folder, output: &str) {
 #[test]
 fn a_model_is_fetched_once_through_broken_connections() {
     let folder = Folder::new();
-    let hub = Hub::new(&folder, Manners { cuts: 3, busy: 1, ..Manners::default() });
+    // Each resumption asks twice: which content it is, then for the rest of it.
+    let hub = Hub::new(&folder, Manners { cuts: 5, busy: 1, ..Manners::default() });
     let endpoint = format!("http://{}", hub.address);
     let run1 = run(&folder, &endpoint, "org/tiny", "out", &[("HF_TOKEN", "hf_secret")]);
     run1.result();
