@@ -166,6 +166,17 @@ fn what_is_not_read_is_refused_by_its_name() {
     // A name is followed by the number of dimensions, these, the type and the place.
     let (kind, place) = (4 + 2 * 8, 4 + 2 * 8 + 4);
     let gguf = fixture("gguf/model.gguf");
+    // A key of as many letters lends its place, its value gives way.
+    let scaled = |kind: &str| {
+        let mut gguf = gguf.clone();
+        let key = gguf.windows(23).position(|w| w == b"tokenizer.chat_template").expect("key");
+        gguf[key..key + 23].copy_from_slice(b"llama.rope.scaling.type");
+        let value = key + 23 + 4;
+        let old = u64::from_le_bytes(gguf[value..value + 8].try_into().expect("8 bytes")) as usize;
+        let new = (kind.len() as u64).to_le_bytes().into_iter().chain(kind.bytes());
+        gguf.splice(value..value + 8 + old, new);
+        gguf
+    };
     let cases: Vec<(&str, Vec<u8>, &[&str])> = vec![
         ("a.gguf", damaged("general.architecture", 12, b"qwen2"), &["a.gguf", "general.architecture is qwen2"]),
         ("a.gguf", damaged("GGUF", 0, &[4]), &["version", "4"]),
@@ -174,6 +185,8 @@ fn what_is_not_read_is_refused_by_its_name() {
         ("a.gguf", damaged("blk.0.attn_q.weight", place, &[0xff; 8]), &["blk.0.attn_q.weight", "truncated"]),
         ("a.gguf", damaged("blk.0.attn_q", 0, b"_norms!"), &["blk.0.attn_q_norms!", "not part of a LLaMA"]),
         ("a.gguf", damaged("llama.rope.dimension_count", 4, &[4]), &["llama.rope.dimension_count", "8", "4"]),
+        ("a.gguf", scaled("yarn"), &["llama.rope.scaling.type is yarn"]),
+        ("a.gguf", scaled("linear"), &["llama.rope.scaling.factor"]),
         ("a.gguf", gguf[..gguf.len() - 1].to_vec(), &["truncated"]),
         ("a.gguf", gguf[..4000].to_vec(), &["a.gguf", "truncated"]),
         ("a.gguf", b"GGML".to_vec(), &["a GGUF file"]),

@@ -302,7 +302,10 @@ fn config(gguf: &Gguf) -> Result<Map<String, Json>> {
 fn linear(gguf: &Gguf) -> Result<Json> {
     let key = "llama.rope.scaling.type";
     let factor = match gguf.text(key) {
-        Some("linear") => gguf.number("llama.rope.scaling.factor"),
+        Some("linear") => {
+            let key = "llama.rope.scaling.factor";
+            Some(gguf.number(key).ok_or_else(|| Error::model(&gguf.file, key, "a number", "none"))?)
+        }
         None | Some("none") => gguf.number("llama.rope.scale_linear"),
         Some(other) => {
             let message = format!("{key} is {other}; read are none and linear");
