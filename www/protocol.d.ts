@@ -2,7 +2,9 @@
 
 export type Command = { "type": "inspect" } | { "type": "open_model",
 name: string, } | { "type": "open_data" } | { "type": "open_config" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate",
-text_column?: string | null, label_column?: string | null, } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>, } | { "type": "export", format: ExportFormat,
+text_column?: string | null, label_column?: string | null, } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>,
+max_new_tokens?: number | null,
+apply_chat_template?: boolean | null, } | { "type": "export", format: ExportFormat,
 dtype?: ExportDType,
 zip: boolean, };
 
@@ -18,7 +20,7 @@ total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evalua
 
 export type State = "idle" | "preparing" | "training" | "paused" | "evaluating" | "succeeded" | "failed";
 
-export type Phase = "loading_weights" | "tokenizing" | "warming_up" | "evaluating" | "exporting";
+export type Phase = "loading_weights" | "tokenizing" | "warming_up" | "evaluating" | "exporting" | "generating";
 
 export type Environment = { version: string,
 platform: string, devices: Array<DeviceInfo>,
@@ -72,7 +74,8 @@ majority?: number | null, perplexity?: number | null, mse?: number | null, };
 export type Sample = { text: string, expected: string, predicted: string, confidence: number, };
 
 export type Prediction = {
-index: number, label: string,
+index: number,
+label: string,
 scores: Array<[string, number]>, };
 
 export type FileInfo = { name: string, bytes: number, };

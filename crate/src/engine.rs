@@ -94,7 +94,12 @@ impl Engine {
         match &self.job {
             Job::None => false,
             Job::Run(session) => session.state() != State::Paused,
-            Job::Open(_) | Job::Tokenize(..) | Job::Evaluate(..) | Job::Predict(_) | Job::Generate(_) | Job::Export(_) => true,
+            Job::Open(_)
+            | Job::Tokenize(..)
+            | Job::Evaluate(..)
+            | Job::Predict(_)
+            | Job::Generate(_)
+            | Job::Export(_) => true,
         }
     }
 

@@ -74,7 +74,7 @@ fn losses(mut model: Llama, recompute: bool) -> Vec<f64> {
     (0..10)
         .map(|step| {
             trainer.accumulate(&input, 1.0, step);
-            block_on(trainer.step(1e-2, 1.0).read()).expect("step").loss
+            block_on(trainer.step(5e-2, 1.0).read()).expect("step").loss
         })
         .collect()
 }

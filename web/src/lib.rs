@@ -33,7 +33,14 @@ pub fn start() {
 
 /// Floating-point operations a second of a matrix product on the GPU or CPU; `layout` is `nn`, `nt` or `tn`.
 #[wasm_bindgen]
-pub async fn product_rate(gpu: bool, m: usize, n: usize, k: usize, layout: String, stock: bool) -> Result<f64, JsValue> {
+pub async fn product_rate(
+    gpu: bool,
+    m: usize,
+    n: usize,
+    k: usize,
+    layout: String,
+    stock: bool,
+) -> Result<f64, JsValue> {
     let layout = match layout.as_str() {
         "nt" => Layout::Nt,
         "tn" => Layout::Tn,

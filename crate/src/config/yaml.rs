@@ -105,7 +105,16 @@ impl RawConfig {
             task: over.task.or(self.task),
             device: over.device.or(self.device),
             kernels: over.kernels.or(self.kernels),
-            model: merged!(ModelSection, self.model, over.model, kind, name_or_path, num_labels, max_seq_length, quantization),
+            model: merged!(
+                ModelSection,
+                self.model,
+                over.model,
+                kind,
+                name_or_path,
+                num_labels,
+                max_seq_length,
+                quantization
+            ),
             data: merged!(
                 DataSection,
                 self.data,

@@ -32,7 +32,9 @@ pub fn use_stock(stock: bool) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
     Product(ProductKernel),
-    Rotate { inverse: bool },
+    Rotate {
+        inverse: bool,
+    },
     RmsScale,
     RmsNormGrad,
     CausalSoftmax,

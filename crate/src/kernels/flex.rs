@@ -143,7 +143,8 @@ impl KernelOps for Flex {
         let tiles = all.step_by(blocks.tile).map(|from| (from, (from + blocks.tile).min(rows)));
         let whole = Slice::full();
         if transposed {
-            let parts = tiles.map(|(from, to)| Self::float_matmul(x.clone(), Self::float_swap_dims(blocks.rows(from..to), 0, 1)));
+            let parts = tiles
+                .map(|(from, to)| Self::float_matmul(x.clone(), Self::float_swap_dims(blocks.rows(from..to), 0, 1)));
             return Self::float_cat(parts.collect(), 1);
         }
         let mut sum = wrap(vec![0.0; shape[0] * shape[1]], shape.to_vec());

@@ -19,7 +19,10 @@ pub use cube::use_stock;
 pub use packed::Packed;
 
 use burn::{
-    backend::{Backend, Dispatch, backend_extension, tensor::{FloatTensor, IntTensor}},
+    backend::{
+        Backend, Dispatch, backend_extension,
+        tensor::{FloatTensor, IntTensor},
+    },
     tensor::{DType, Shape, Tensor},
 };
 

@@ -211,7 +211,8 @@ impl Session {
                 epsilon: training.adam_epsilon,
                 weight_decay: training.weight_decay,
             };
-            self.trainer = Some(Trainer::new(model, optimizer, self.opened.device.clone(), training.gradient_checkpointing));
+            self.trainer =
+                Some(Trainer::new(model, optimizer, self.opened.device.clone(), training.gradient_checkpointing));
             self.stage = Stage::Before(self.evaluator(When::Before));
             events.push(self.enter(State::Evaluating));
         }

@@ -161,9 +161,9 @@ mod tests {
             assert_close(head.hidden, h.grad(&grads).expect("gradient"));
             assert_close(head.weight.expect("gradient"), w.grad(&grads).expect("gradient"));
         }
-        let best = logits.without_autodiff().argmax(1).into_data().try_into_vec::<i64>();
+        let best = logits.without_autodiff().argmax(1).into_data().try_into_vec::<i32>();
         let best = best.expect("integers");
-        let right = classes.iter().zip(&best).filter(|(class, best)| i64::from(**class) == **best).count();
+        let right = classes.iter().zip(&best).filter(|(class, best)| **class == **best).count();
         let (loss, none) = in_parts(&param, hidden, &classes, 1.0, false, &device, 1);
         assert_eq!(values(loss.correct), [right as f32]);
         assert!(none.is_none());

@@ -96,7 +96,8 @@ impl Folder {
     pub fn ends(&self) -> Vec<u32> {
         let generation = self.texts.iter().find(|(name, _)| name == "generation_config.json");
         let generation = generation.and_then(|(_, bytes)| serde_json::from_slice::<Value>(bytes).ok());
-        let named = [generation.as_ref().and_then(|json| json.get("eos_token_id")), self.config().raw.get("eos_token_id")];
+        let named =
+            [generation.as_ref().and_then(|json| json.get("eos_token_id")), self.config().raw.get("eos_token_id")];
         let mut ends: Vec<u32> = named
             .into_iter()
             .flatten()
@@ -258,7 +259,8 @@ impl Loader {
                 Some((stored, bytes)) if stored == kind => bytes,
                 _ => {
                     let values = weights.tensor(name).await?.0;
-                    let missing = || Error::weights(WEIGHTS, Some(name), format!("{kind:?}"), "a type that is only read");
+                    let missing =
+                        || Error::weights(WEIGHTS, Some(name), format!("{kind:?}"), "a type that is only read");
                     kind.quantize(&values).ok_or_else(missing)?
                 }
             };

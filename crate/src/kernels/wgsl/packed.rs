@@ -22,7 +22,9 @@ pub fn reader(kind: GgmlType, inner: &str) -> String {
     // `at` is the block's first byte, `e` the number's place in the block.
     let body = match kind {
         GgmlType::F32 => "return vec4f(bitcast<f32>(B[at / 4u]));",
-        GgmlType::F16 => "let lo = u32at(at); let hi = u32at(at + 4u); return vec4f(unpack2x16float(lo), unpack2x16float(hi));",
+        GgmlType::F16 => {
+            "let lo = u32at(at); let hi = u32at(at + 4u); return vec4f(unpack2x16float(lo), unpack2x16float(hi));"
+        }
         GgmlType::BF16 => {
             "let w = vec2u(u32at(at), u32at(at + 4u));
   return bitcast<vec4f>(vec4u(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u));"
