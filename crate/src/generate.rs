@@ -77,7 +77,7 @@ impl Generating {
         padded.resize(length, applied.folder.tokenizer.pad_id() as i32);
         let device = &applied.opened.device;
         let ids = Tensor::<2, Int>::from_data(TensorData::new(padded, [1, length]), device);
-        let hidden = applied.model.hidden(ids, false).slice([last..last + 1]);
+        let hidden = applied.model.hidden(ids, false).narrow(0, last, 1);
         let next = argmax(&read_f32(applied.model.project(hidden, false)).await?) as i32;
         let ended = self.ends.contains(&next);
         if !ended {

@@ -81,7 +81,7 @@ impl Packed {
     pub fn slice(&self, rows: Range<usize>) -> Self {
         let stride = stride(self.kind, self.columns);
         let (from, to) = (rows.start * stride / 4, (rows.end * stride).div_ceil(4) + 1);
-        let words = self.words.clone().slice([from..to]);
+        let words = self.words.clone().narrow(0, from, to - from);
         Self { kind: self.kind, rows: rows.len(), columns: self.columns, words }
     }
 
