@@ -245,7 +245,7 @@ test('form and YAML are two views of one configuration', async (t) => {
   await at(page, 'config-yaml').fill(shown.replace('batch_size: 2', 'batch_size: 0'))
   await at(page, 'apply-yaml').click()
   await failure(page).filter({ hasText: 'training.batch_size' }).waitFor()
-  assert.equal(await at(page, 'config-error').count(), 0)
+  await at(page, 'config-error').waitFor({ state: 'detached' })
   assert.equal(await field('batch_size'), '0')
   assert.match(await at(page, 'config-yaml').inputValue(), /batch_size: 0/, 'the text stays as long as no plan can be made of it')
   await fill(page, { batch_size: '3' })
@@ -255,7 +255,7 @@ test('form and YAML are two views of one configuration', async (t) => {
   assert.match(await at(page, 'config-yaml').inputValue(), /batch_size: 3/)
 
   await at(page, 'reset-settings').click()
-  assert.equal(await at(page, 'config-loaded').count(), 0)
+  await at(page, 'config-loaded').waitFor({ state: 'detached' })
   await planned(page, (it) => !('kernels' in it) && !('num_labels' in it.model))
 })
 
