@@ -194,6 +194,18 @@ test('pause, resume and stop take effect between steps, and what was trained can
   assert.ok((await classify(page, 'Hello, thank you for the patch, it works. Thanks.')).label)
 })
 
+test('a language model answers without any training', LONG, async (t) => {
+  const page = await openPage(t)
+  await record(page)
+  await openStarter(page)
+  await at(page, 'use-adapter').click()
+  await at(page, 'use-model').click()
+  await page.locator('#try-text').fill('The President of the United')
+  await at(page, 'classify').click()
+  await at(page, 'prediction-label').filter({ hasText: /States/ }).waitFor({ timeout: 120_000 })
+  await shot(page, 'answer')
+})
+
 test('bad models and tables get a clear error, and the page goes on', LONG, async (t) => {
   const page = await openPage(t)
   await record(page)

@@ -165,6 +165,18 @@ fn a_model_from_scratch() {
     // Untrained it knows nothing: every one of the 300 tokens is as likely.
     assert!((loss(&result["before"]) - 300f64.ln()).abs() < 0.2, "{result}");
 
+    // Trained on few lines it knows how they go on.
+    let ask = ["predict", "--model_name_or_path", "trained", "--text", "we ", "--max_new_tokens"];
+    let answer = |most: &str| {
+        let run = folder.run(&[&ask[..], &[most, "--log_format", "json"]].concat());
+        run.result();
+        run.events("prediction")[0]["label"].as_str().expect("an answer").to_owned()
+    };
+    let (short, long) = (answer("4"), answer("8"));
+    assert!(long.len() > short.len() && long.starts_with(&short), "{short:?} {long:?}");
+    let chat = folder.run(&[&ask[..], &["4", "--apply_chat_template", "--log_format", "json"]].concat());
+    assert!(chat.error().contains("has no chat template"), "{}", chat.error());
+
     // What came out is a base like another.
     let tune = ["train", "--model_name_or_path", "trained", "--train_file", "reviews.csv", "--device", "cpu"];
     folder.run(&[&tune[..], &["--max_steps", "2", "--output_dir", "tuned", "--log_format", "json"]].concat()).result();

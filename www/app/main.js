@@ -164,7 +164,8 @@ const act = {
       act.go('result');
       return act.openAdapter({ name, files });
     }
-    opened.model = { name: name || t('model.unnamed'), files };
+    const gguf = files.find((file) => /\.gguf$/i.test(file.name));
+    opened.model = { name: name || gguf?.name || t('model.unnamed'), files };
     send({ type: 'open_model', name: opened.model.name }, files);
   },
   async openStarter() {

@@ -12,9 +12,6 @@ import { int, t } from '../app/i18n.js';
  * @typedef {{ openStarter(): void, openAdapter(folder: import('../app/files.js').Folder): void, evaluate(): void, go(step: import('../app/store.js').Panel): void }} Act
  */
 
-/** Architectures that answer without an adapter. */
-const CLASSIFIER = 'LlamaForSequenceClassification';
-
 /** What was opened. */
 export const adapterPart = () =>
   region(
@@ -59,7 +56,8 @@ function chooser(act, model) {
     children: [
       fileButton(t('use.choose_file'), 'adapter-files', (list) => act.openAdapter({ name: '', files: [...list] }), { multiple: true, accept: '.zip,.json,.safetensors,.yaml' }),
       fileButton(t('model.choose_folder'), 'adapter-folder', (list) => act.openAdapter(fromDialog(list)), { webkitdirectory: true }),
-      ...(model.architecture === CLASSIFIER ? [button(t('use.as_it_is'), 'use-model', () => act.openAdapter({ name: '', files: [] }))] : []),
+      // A classifier brings its own head; any other model answers with text.
+      button(t('use.as_it_is'), 'use-model', () => act.openAdapter({ name: '', files: [] })),
     ],
   });
 }

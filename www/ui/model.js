@@ -67,7 +67,7 @@ function modelCard(state) {
       fact(t('model.vocabulary'), int(model.vocab_size)),
       fact(t('model.context'), int(model.max_position_embeddings), { hint: t('model.tokens') }),
       fact(t('model.file'), bytes(model.file_bytes)),
-      fact(t('model.on_device'), bytes(model.parameters * 4), { hint: t('model.as_f32') }),
+      fact(t('model.on_device'), bytes(model.device_bytes), { hint: t(model.device_bytes < model.parameters * 4 ? 'model.as_blocks' : 'model.as_f32') }),
     ),
     fits(state),
   );
@@ -81,8 +81,8 @@ function fits({ model, environment, device }) {
   if (!model || !environment) return null;
   const id = device === 'auto' ? environment.chosen : device;
   const info = environment.devices.find((one) => one.id === id);
-  const weights = model.parameters * 4;
-  const table = model.vocab_size * model.hidden_size * 4;
+  const weights = model.device_bytes;
+  const table = model.largest_bytes;
   const limit = info?.limits.maxStorageBufferBindingSize;
   let key = 'fits';
   if (id === 'cpu' && environment.platform === 'browser' && weights > WASM_MEMORY * 0.75) key = 'too_large_cpu';

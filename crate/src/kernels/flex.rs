@@ -139,20 +139,29 @@ impl KernelOps for Flex {
         transposed: bool,
     ) -> FloatTensor<Self> {
         let blocks = Blocks::new(words, kind, columns);
-        let (all, shape) = (0..rows, [x.shape()[0], if transposed { rows } else { columns }]);
-        let tiles = all.step_by(blocks.tile).map(|from| (from, (from + blocks.tile).min(rows)));
-        let whole = Slice::full();
+        let lines = x.shape()[0];
+        let tiles = (0..rows).step_by(blocks.tile).map(|from| from..(from + blocks.tile).min(rows));
         if transposed {
-            let parts = tiles
-                .map(|(from, to)| Self::float_matmul(x.clone(), Self::float_swap_dims(blocks.rows(from..to), 0, 1)));
-            return Self::float_cat(parts.collect(), 1);
+            let mut out = vec![0.0; lines * rows];
+            for tile in tiles {
+                let part = Self::float_matmul(x.clone(), Self::float_swap_dims(blocks.rows(tile.clone()), 0, 1));
+                let (part, _) = f32s(part);
+                for (out, part) in out.chunks_mut(rows).zip(part.chunks(tile.len())) {
+                    out[tile.clone()].copy_from_slice(part);
+                }
+            }
+            return wrap(out, vec![lines, rows]);
         }
-        let mut sum = wrap(vec![0.0; shape[0] * shape[1]], shape.to_vec());
-        for (from, to) in tiles {
-            let part = Self::float_slice(x.clone(), &[whole, Slice::from(from..to)]);
-            sum = Self::float_add(sum, Self::float_matmul(part, blocks.rows(from..to)));
+        let mut sum: Option<FloatTensor<Self>> = None;
+        for tile in tiles {
+            let part = Self::float_slice(x.clone(), &[Slice::full(), Slice::from(tile.clone())]);
+            let part = Self::float_matmul(part, blocks.rows(tile));
+            sum = Some(match sum {
+                None => part,
+                Some(sum) => Self::float_add(sum, part),
+            });
         }
-        sum
+        sum.unwrap_or_else(|| wrap(vec![0.0; lines * columns], vec![lines, columns]))
     }
 
     fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self> {
@@ -171,13 +180,13 @@ struct Blocks {
     words: IntTensor<Flex>,
     kind: GgmlType,
     columns: usize,
-    /// Rows dequantised at a time: as many as stay in a core's cache.
+    /// Rows dequantised at a time: a MiB of numbers.
     tile: usize,
 }
 
 impl Blocks {
     fn new(words: IntTensor<Flex>, kind: u32, columns: usize) -> Self {
-        Self { words, kind: packed::kind(kind), columns, tile: ((64 << 10) / columns).max(16) }
+        Self { words, kind: packed::kind(kind), columns, tile: ((256 << 10) / columns).max(16) }
     }
 
     fn rows(&self, rows: Range<usize>) -> FloatTensor<Flex> {

@@ -112,6 +112,8 @@ impl Folder {
 
     pub fn summary(&self) -> ModelSummary {
         let config = self.config();
+        let shapes = Llama::shapes(config, HeadKind::CausalLm, 0);
+        let held = |(name, shape): &(String, Vec<usize>)| Packing::Stored.bytes(&self.weights, name, shape);
         ModelSummary {
             name: self.name.clone(),
             architecture: config.architecture.clone(),
@@ -122,6 +124,8 @@ impl Folder {
             max_position_embeddings: config.max_position_embeddings,
             dtype: self.weights.main_type().into(),
             file_bytes: self.weights.bytes(),
+            device_bytes: shapes.iter().map(held).sum(),
+            largest_bytes: shapes.iter().map(held).max().unwrap_or_default(),
         }
     }
 }
