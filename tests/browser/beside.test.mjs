@@ -84,7 +84,7 @@ test('a column of numbers can be learned as a number', async (t) => {
   await chooseData(page, 'reviews.csv', reviews(60))
   // Sixty different numbers are no classes, and the page says so by the column's name.
   await at(page, 'target-reason').filter({ hasText: 'score' }).waitFor()
-  assert.ok(await at(page, 'target-number').isChecked())
+  await at(page, 'target-number').and(page.locator(':checked')).waitFor()
   await fill(page, { max_steps: 20 })
   await planned(page, (it) => it.model.num_labels === 1)
   await at(page, 'plan').filter({ hasText: 'A number' }).waitFor()
@@ -100,7 +100,7 @@ test('a column of numbers can be learned as a number', async (t) => {
 
   // Few numbers may be either, words are classes.
   await chooseData(page, 'stars.csv', `text,label\n${[1, 2, 3, 4, 5, 1, 2, 3, 4, 5].map((stars, i) => `film ${i},${stars}`).join('\n')}\n`)
-  assert.ok(await at(page, 'target-class').isChecked())
+  await at(page, 'target-class').and(page.locator(':checked')).waitFor()
   assert.match(await at(page, 'label-counts').textContent(), /1.*2/)
   await at(page, 'target-number').check()
   await go(page, 'settings')
@@ -111,7 +111,7 @@ test('a column of numbers can be learned as a number', async (t) => {
   await planned(page, (it) => it.data.train_file === 'stars.csv' && !('num_labels' in it.model))
   await chooseData(page, 'mail.csv', messages(20))
   await mapColumns(page, 'message', 'kind')
-  assert.equal(await at(page, 'target-number').count(), 0)
+  await at(page, 'target-number').waitFor({ state: 'detached' })
 })
 
 test('an adapter is opened, tried and measured without training', async (t) => {
