@@ -202,7 +202,7 @@ impl KernelOps for CubeBackend {
         let kernel = ProductKernel::packed(m, n, k, transposed, packed::kind(kind));
         launch(
             Source::Product(kernel),
-            &[into_contiguous(x), words],
+            &[into_contiguous(x), into_contiguous(words)],
             Shape::from(vec![m, n]),
             kernel.tiles(m, n),
             1,
@@ -215,6 +215,13 @@ impl KernelOps for CubeBackend {
         let count = ids.shape()[0];
         let shape = Shape::from(vec![count, columns]);
         let sizes = [count as u32, columns as u32, 0, 0];
-        launch(Source::PackedRows(kind), &[into_contiguous(ids), words], shape, count * columns / 4, 1, sizes)
+        launch(
+            Source::PackedRows(kind),
+            &[into_contiguous(ids), into_contiguous(words)],
+            shape,
+            count * columns / 4,
+            1,
+            sizes,
+        )
     }
 }

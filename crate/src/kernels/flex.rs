@@ -178,6 +178,8 @@ impl KernelOps for Flex {
 /// A packed matrix on the CPU.
 struct Blocks {
     words: IntTensor<Flex>,
+    /// Where its first word stands: some rows of a matrix are a view of it.
+    start: usize,
     kind: GgmlType,
     columns: usize,
     /// Rows dequantised at a time: a MiB of numbers.
@@ -186,7 +188,9 @@ struct Blocks {
 
 impl Blocks {
     fn new(words: IntTensor<Flex>, kind: u32, columns: usize) -> Self {
-        Self { words, kind: packed::kind(kind), columns, tile: ((256 << 10) / columns).max(16) }
+        let words = words.to_contiguous();
+        let start = words.layout().start_offset();
+        Self { words, start, kind: packed::kind(kind), columns, tile: ((256 << 10) / columns).max(16) }
     }
 
     fn rows(&self, rows: Range<usize>) -> FloatTensor<Flex> {
@@ -203,7 +207,7 @@ impl Blocks {
         let (from, to) = (row * stride, (row + 1) * stride);
         let words: &[u32] = self.words.storage();
         // A row may begin and end inside a word.
-        let Some(words) = words.get(from / 4..to.div_ceil(4)) else { return };
+        let Some(words) = words.get(self.start + from / 4..self.start + to.div_ceil(4)) else { return };
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.kind.dequantize(&bytes[from % 4..from % 4 + stride], out);
     }

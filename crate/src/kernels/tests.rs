@@ -244,6 +244,12 @@ fn packed_matrices_give_what_their_dense_form_gives() {
                 let ids = Tensor::<1, Int>::from_data([(rows - 1) as i32, 0, 1], &device);
                 assert_close(&case, packed.select(ids.clone()), dense.clone().select(0, ids), 1e-6);
 
+                let (x, g) = (random::<2>([m, columns], 23, &device), random::<2>([m, rows - 2], 24, &device));
+                let (part, whole) = (packed.slice(2..rows), dense.clone().slice([2..rows, 0..columns]));
+                let case_of_part = format!("{case} from row 2");
+                assert_close(&case_of_part, part.linear(x.clone()), x.matmul(whole.clone().transpose()), 1e-5);
+                assert_close(&case_of_part, part.back(g.clone()), g.matmul(whole), 1e-5);
+
                 let x = random::<2>([m, columns], 21, &device).autodiff().require_grad();
                 let weight = random::<2>([m, rows], 22, &device);
                 let ours = packed.linear(x.clone());
