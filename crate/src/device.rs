@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        OnceLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -16,14 +16,13 @@ use crate::{
     event::{DeviceInfo, Environment},
 };
 
-/// Set by the driver when the GPU is gone: WebGPU goes on silently with a lost device (wgpu#5545).
-static LOST: AtomicBool = AtomicBool::new(false);
-
 /// An opened device and what is known of it.
 #[derive(Debug, Clone)]
 pub struct Opened {
     pub device: Device,
     pub info: DeviceInfo,
+    /// Set by the driver when the GPU is gone: WebGPU goes on silently with a lost device (wgpu#5545).
+    lost: Arc<AtomicBool>,
 }
 
 impl Opened {
@@ -33,13 +32,12 @@ impl Opened {
 
     /// An error once the device stopped answering.
     pub fn check(&self) -> Result<()> {
-        if self.is_gpu() && LOST.load(Ordering::Relaxed) {
-            return Err(Error::device(
-                "The GPU stopped answering (device lost): another program, the driver or the system took it.",
-                "Start again; if it happens again, choose the CPU device or a smaller batch.",
-            ));
-        }
-        Ok(())
+        if self.lost.load(Ordering::Relaxed) { Err(Error::DeviceLost) } else { Ok(()) }
+    }
+
+    /// As if the driver had said so.
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
     }
 }
 
@@ -98,14 +96,14 @@ pub async fn open(choice: DeviceChoice) -> Result<(Opened, Option<String>)> {
             if auto && id == CPU {
                 return Ok((open_cpu(), Some(reason)));
             }
-            let opened = Opened { device: open_gpu().await?, info };
-            Ok((opened, auto.then_some(reason)))
+            let (device, lost) = open_gpu().await?;
+            Ok((Opened { device, info, lost }, auto.then_some(reason)))
         }
     }
 }
 
 fn open_cpu() -> Opened {
-    Opened { device: Device::flex(), info: cpu() }
+    Opened { device: Device::flex(), info: cpu(), lost: Arc::default() }
 }
 
 fn cpu() -> DeviceInfo {
@@ -120,11 +118,12 @@ fn cpu() -> DeviceInfo {
     }
 }
 
-/// Opens the GPU once; a second run takes the same one.
-async fn open_gpu() -> Result<Device> {
-    static OPENED: OnceLock<Device> = OnceLock::new();
-    if let Some(device) = OPENED.get() {
-        return Ok(device.clone());
+/// Opens the GPU once; a second run takes the same one, until it is lost.
+async fn open_gpu() -> Result<(Device, Arc<AtomicBool>)> {
+    static OPENED: Mutex<Option<(Device, Arc<AtomicBool>)>> = Mutex::new(None);
+    let opened = || OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((device, lost)) = opened().as_ref().filter(|(_, lost)| !lost.load(Ordering::Relaxed)) {
+        return Ok((device.clone(), lost.clone()));
     }
     let (device, setup) = Device::wgpu_options().init_with_setup_async().await.map_err(|e| {
         Error::device(
@@ -132,8 +131,11 @@ async fn open_gpu() -> Result<Device> {
             "Choose the CPU device, or update the graphics driver.",
         )
     })?;
-    setup.device.set_device_lost_callback(|_, _| LOST.store(true, Ordering::Relaxed));
-    Ok(OPENED.get_or_init(|| device).clone())
+    let lost = Arc::new(AtomicBool::new(false));
+    let flag = lost.clone();
+    setup.device.set_device_lost_callback(move |_, _| flag.store(true, Ordering::Relaxed));
+    *opened() = Some((device.clone(), lost.clone()));
+    Ok((device, lost))
 }
 
 #[cfg(target_family = "wasm")]

@@ -3,6 +3,7 @@
 mod bad_input;
 pub mod fixture;
 mod recipes;
+mod resume;
 mod tokens;
 
 use std::{
