@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use crate::{
+    adapter::AdapterFiles,
     apply::{Applied, Opening, Predicting},
-    config::{Config, Kernels, RawConfig},
+    config::{Config, Kernels, RawConfig, Task},
     data::{MOST_BYTES, Table},
     device,
     error::{Error, Result},
@@ -133,10 +134,10 @@ impl Engine {
             }
             Command::Check { config } => {
                 let config = Config::resolve(&config)?;
-                let rows = prepare::rows(&config, &self.tables)?;
+                let rows = prepare::rows(&config, &self.tables, &[])?;
                 self.plan(&config, &rows).await
             }
-            Command::Start { config } => self.start(*config).await,
+            Command::Start { config } => self.start(*config, files).await,
             Command::OpenAdapter { config } => {
                 self.idle("open an adapter")?;
                 let opening = Opening::new(self.folder()?, *config, files).await?;
@@ -219,18 +220,34 @@ impl Engine {
         Ok(vec![Event::Plan(plan)])
     }
 
-    async fn start(&mut self, raw: RawConfig) -> Result<Vec<Event>> {
+    /// `files` are those of an adapter that training goes on from; none for a new one.
+    async fn start(&mut self, mut raw: RawConfig, files: Vec<NamedFile>) -> Result<Vec<Event>> {
         self.idle("start a run")?;
-        let config = Config::resolve(&raw)?;
         let folder = self.folder()?;
-        let rows = prepare::rows(&config, &self.tables)?;
+        let adapter = AdapterFiles::read(files).await?;
+        let mut labels = Vec::new();
+        if let Some(adapter) = &adapter {
+            raw = adapter.settle(raw, folder.config())?;
+            labels = adapter.labels(folder.config());
+        }
+        let config = Config::resolve(&raw)?;
+        let rows = prepare::rows(&config, &self.tables, &labels)?;
         let mut events = self.plan(&config, &rows).await?;
+        let classes = config.task == Task::TextClassification && config.model.num_labels != Some(1);
+        if adapter.is_some() && labels.is_empty() && classes {
+            let message = format!(
+                "The adapter's files do not name its classes (no config.json): they are taken to be {}, in this order.",
+                rows.labels.join(", ")
+            );
+            events.push(Event::Warning { message });
+        }
         let (opened, _) = device::open(config.device).await?;
         kernels::use_stock(config.kernels == Kernels::Stock);
         self.run = platform::run_id();
         self.applied = None;
         events.push(Event::State { state: State::Preparing });
-        self.job = Job::Run(Box::new(Session::new(config, opened, folder, rows)));
+        let adapter = adapter.map(|adapter| adapter.weights);
+        self.job = Job::Run(Box::new(Session::new(config, opened, folder, rows, adapter)));
         Ok(events)
     }
 

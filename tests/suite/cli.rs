@@ -1,5 +1,6 @@
 //! The command from outside: what it prints, writes and answers.
 
+mod adapter;
 mod bad_input;
 pub mod fixture;
 mod recipes;

@@ -12,7 +12,8 @@ use crate::{
     device::Opened,
     error::{Error, Result},
     event::{Event, Metrics, Phase, State, Step, Summary, When},
-    plan, platform,
+    plan,
+    platform::{self, NamedFile},
     prepare::{self, Rows, Tokenizing},
     rng,
     weights::folder::{Folder, Loader},
@@ -39,6 +40,7 @@ pub struct Session {
     config: Config,
     opened: Opened,
     folder: Rc<Folder>,
+    adapter: Option<NamedFile>,
     labels: Vec<String>,
     /// Texts of the first held-out rows, for showing.
     texts: Vec<String>,
@@ -73,7 +75,8 @@ struct Since {
 }
 
 impl Session {
-    pub fn new(config: Config, opened: Opened, folder: Rc<Folder>, rows: Rows) -> Self {
+    /// `adapter` holds the weights of the one that training goes on from; a new one is made where there is none.
+    pub fn new(config: Config, opened: Opened, folder: Rc<Folder>, rows: Rows, adapter: Option<NamedFile>) -> Self {
         let texts = rows.validation.iter().take(SHOWN).map(|e| e.text.clone()).collect();
         Self {
             rng: rng::stream(config.training.seed, rng::INIT),
@@ -100,6 +103,7 @@ impl Session {
             config,
             opened,
             folder,
+            adapter,
         }
     }
 
@@ -200,9 +204,13 @@ impl Session {
         let (done, total) = loader.progress();
         let mut events = vec![Event::Progress { phase: Phase::LoadingWeights, done, total }];
         if let Some(mut model) = loaded {
-            match self.config.training.method {
-                Method::Lora => adapter::inject(&mut model, &self.config.lora, &mut self.rng, &self.opened.device),
-                Method::Full => model.params_mut().into_iter().for_each(|p| p.trainable = true),
+            let (lora, device) = (&self.config.lora, &self.opened.device);
+            match (self.config.training.method, self.adapter.take()) {
+                (Method::Lora, Some(file)) => {
+                    adapter::load(&mut model, lora, &file.name, file.blob.as_ref(), device).await?;
+                }
+                (Method::Lora, None) => adapter::inject(&mut model, lora, &mut self.rng, device),
+                (Method::Full, _) => model.params_mut().into_iter().for_each(|p| p.trainable = true),
             }
             let training = &self.config.training;
             let optimizer = AdamWConfig {
