@@ -3,6 +3,7 @@
 mod adapter;
 mod bad_input;
 pub mod fixture;
+mod packed;
 mod recipes;
 mod tokens;
 
