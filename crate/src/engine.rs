@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use crate::{
+    adapter::AdapterFiles,
     apply::{Applied, Opening, Predicting},
-    config::{Config, Kernels, RawConfig},
+    config::{Config, Kernels, RawConfig, Task},
     data::{MOST_BYTES, Table},
     device,
     error::{Error, Result},
@@ -171,10 +172,10 @@ impl Engine {
             }
             Command::Check { config } => {
                 let config = Config::resolve(&config)?;
-                let rows = prepare::rows(&config, &self.tables)?;
+                let rows = prepare::rows(&config, &self.tables, &[])?;
                 self.plan(&config, &rows).await
             }
-            Command::Start { config, resume, smaller } => self.start(*config, resume, smaller).await,
+            Command::Start { config, resume, smaller } => self.start(*config, files, resume, smaller).await,
             Command::OpenAdapter { config } => {
                 self.idle("open an adapter")?;
                 let opening = Opening::new(self.folder()?, *config, files).await?;
@@ -257,14 +258,39 @@ impl Engine {
         Ok(vec![Event::Plan(plan)])
     }
 
-    async fn start(&mut self, raw: RawConfig, resume: bool, smaller: bool) -> Result<Vec<Event>> {
+    /// `files` are those of an adapter that training goes on from; none for a new one.
+    async fn start(
+        &mut self,
+        mut raw: RawConfig,
+        files: Vec<NamedFile>,
+        resume: bool,
+        smaller: bool,
+    ) -> Result<Vec<Event>> {
         self.idle("start a run")?;
-        let config = Config::resolve(&raw)?;
         let folder = self.folder()?;
-        let rows = prepare::rows(&config, &self.tables)?;
+        let adapter = AdapterFiles::read(files).await?;
+        let mut labels = Vec::new();
+        if let Some(adapter) = &adapter {
+            raw = adapter.settle(raw, folder.config())?;
+            labels = adapter.labels(folder.config());
+        }
+        let config = Config::resolve(&raw)?;
+        let rows = prepare::rows(&config, &self.tables, &labels)?;
         let mut events = self.plan(&config, &rows).await?;
+        let classes = config.task == Task::TextClassification && config.model.num_labels != Some(1);
+        if adapter.is_some() && labels.is_empty() && classes {
+            let message = format!(
+                "The adapter's files do not name its classes (no config.json): they are taken to be {}, in this order.",
+                rows.labels.join(", ")
+            );
+            events.push(Event::Warning { message });
+        }
         let (opened, _) = device::open(config.device).await?;
-        let fingerprints = Fingerprints { model: folder.fingerprint().await?, data: self.data.clone() };
+        let mut fingerprints = Fingerprints { model: folder.fingerprint().await?, data: self.data.clone() };
+        if let Some(AdapterFiles { weights, .. }) = &adapter {
+            let hash = checkpoint::sampled(&weights.name, weights.blob.as_ref()).await?;
+            fingerprints.model.push((weights.name.clone(), hash));
+        }
         let mut found = match &self.storage {
             Some(storage) if resume => checkpoint::latest(storage.as_ref(), None).await?,
             _ => None,
@@ -291,8 +317,10 @@ impl Engine {
         kernels::use_stock(config.kernels == Kernels::Stock);
         self.applied = None;
         events.push(Event::State { state: State::Preparing });
+        let adapter = adapter.map(|adapter| adapter.weights);
         let (run, storage) = (self.run.clone(), self.storage.clone());
-        let mut session = Session::new(Parts { run, config, opened, folder, rows, fingerprints, storage, found });
+        let parts = Parts { run, config, opened, folder, rows, adapter, fingerprints, storage, found };
+        let mut session = Session::new(parts);
         self.faults.drain(..).for_each(|fault| session.fault(fault));
         self.job = Job::Run(Box::new(session));
         Ok(events)

@@ -30,7 +30,8 @@ pub enum Command {
     Check {
         config: Box<RawConfig>,
     },
-    /// Start a run: evaluation, training, evaluation. [`Event::State`] tells how far it is.
+    /// Start a run: evaluation, training, evaluation. [`Event::State`] tells how far it is. With an adapter handed over
+    /// beside the command (as for [`Command::OpenAdapter`]) training goes on from it.
     Start {
         config: Box<RawConfig>,
         /// Go on from the last good checkpoint of the run's storage, where there is one.

@@ -49,6 +49,9 @@ pub struct TrainArgs {
     /// (org/name, with @revision where it is not main), or `starter` (the default)
     #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|ORG/NAME|starter")]
     pub model_name_or_path: Option<PathBuf>,
+    /// Go on from an adapter: a PEFT folder (what `train` wrote), or a zip of one
+    #[arg(long = "adapter", value_name = "DIR|ZIP")]
+    pub adapter: Option<PathBuf>,
     /// The examples: CSV, TSV, JSON or JSON lines (plain text for text generation)
     #[arg(long = "train_file", value_name = "FILE")]
     pub train_file: Option<PathBuf>,

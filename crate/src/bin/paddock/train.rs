@@ -17,7 +17,7 @@ use crate::{
     files::{self, OutputDir, Result, failure},
     model,
     output::{Output, metrics_text},
-    settings,
+    settings, trained,
 };
 
 pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
@@ -25,14 +25,16 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
     let model_path = Path::new(config.model.name_or_path.as_deref().unwrap_or(model::STARTER));
     let data = open_data(&config)?;
     let (name, model) = model::open(model_path, output)?;
-    let base: &[&Path] = if name == model::STARTER { &[] } else { &[model_path] };
+    let adapter = args.adapter.as_deref().map(trained::open_adapter).transpose()?.unwrap_or_default();
+    let base = (name != model::STARTER).then_some(model_path);
+    let inputs: Vec<&Path> = base.into_iter().chain(args.adapter.as_deref()).collect();
     // What is there stays when the run there goes on.
     let overwrite = args.overwrite_output_dir || args.resume_from_checkpoint;
-    let folder = OutputDir::prepare(&args.output_dir, overwrite, base)?;
+    let folder = OutputDir::prepare(&args.output_dir, overwrite, &inputs)?;
     // Before the run, so that a folder in the way does not cost its result.
     let further = args.export_format.iter().map(|format| {
         let name = format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        Ok((*format, OutputDir::prepare(&args.output_dir.join(name), overwrite, base)?))
+        Ok((*format, OutputDir::prepare(&args.output_dir.join(name), overwrite, &inputs)?))
     });
     let further = further.collect::<Result<Vec<_>>>()?;
 
@@ -43,10 +45,8 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
     driver.send(Command::OpenData, data)?;
     driver::stop_on_interrupt()?;
     let config = Box::new(config);
-    let answers = driver.send(
-        Command::Start { config: config.clone(), resume: args.resume_from_checkpoint, smaller: false },
-        Vec::new(),
-    )?;
+    let start = Command::Start { config: config.clone(), resume: args.resume_from_checkpoint, smaller: false };
+    let answers = driver.send(start, adapter)?;
     let plan = answers.iter().find_map(|event| match event {
         Event::Plan(plan) => Some(plan),
         _ => None,
@@ -66,7 +66,7 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
     }
     let method = Config::resolve(&config)?.training.method;
     let format = if method == Method::Lora { ExportFormat::Adapter } else { ExportFormat::Merged };
-    export::write(&mut driver, &folder, format, None, false, &record(&config, plan))?;
+    export::write(&mut driver, &folder, format, None, false, &record(&config, args.adapter.as_deref(), plan))?;
     for (format, folder) in &further {
         export::write(&mut driver, folder, (*format).into(), None, false, &json!({}))?;
     }
@@ -88,6 +88,9 @@ fn configure(args: &TrainArgs) -> Result<RawConfig> {
         }
     }
     settings::set_all(&mut config, &args.common)?;
+    if let (None, Some(adapter)) = (&config.model.name_or_path, &args.adapter) {
+        config.model.name_or_path = Some(files::utf8(&trained::base_of(adapter)?)?);
+    }
     settings::check(&config)?;
     Ok(config)
 }
@@ -112,9 +115,10 @@ fn open_data(config: &RawConfig) -> Result<Vec<NamedFile>> {
 }
 
 /// What the command knows of a run beside its metrics: where the data came from.
-fn record(config: &RawConfig, plan: &Plan) -> Value {
+fn record(config: &RawConfig, adapter: Option<&Path>, plan: &Plan) -> Value {
     json!({
         "model_name_or_path": config.model.name_or_path,
+        "adapter": adapter.map(Path::to_string_lossy),
         "train_file": config.data.train_file,
         "device": plan.device,
         "labels": plan.labels,

@@ -21,7 +21,8 @@ use crate::{
     device::Opened,
     error::{Error, Result},
     event::{Action, Cause, Ended, Event, Metrics, Phase, Recovery, State, Step, Summary, When},
-    plan, platform,
+    plan,
+    platform::{self, NamedFile},
     prepare::{self, Rows, Tokenizing},
     rng,
     storage::Storage,
@@ -53,6 +54,8 @@ pub struct Parts {
     pub opened: Opened,
     pub folder: Rc<Folder>,
     pub rows: Rows,
+    /// Weights of an adapter that training begins with; a new one is made where there is none.
+    pub adapter: Option<NamedFile>,
     pub fingerprints: Fingerprints,
     /// Where checkpoints go.
     pub storage: Option<Rc<dyn Storage>>,
@@ -66,6 +69,7 @@ pub struct Session {
     config: Config,
     opened: Opened,
     folder: Rc<Folder>,
+    adapter: Option<NamedFile>,
     labels: Vec<String>,
     /// Texts of the first held-out rows, for showing.
     texts: Vec<String>,
@@ -113,7 +117,7 @@ struct Since {
 
 impl Session {
     pub fn new(parts: Parts) -> Self {
-        let Parts { run, config, opened, folder, rows, fingerprints, storage, found } = parts;
+        let Parts { run, config, opened, folder, rows, adapter, fingerprints, storage, found } = parts;
         let texts = rows.validation.iter().take(SHOWN).map(|e| e.text.clone()).collect();
         let progress = found.as_ref().map(|found| found.saved.progress.clone()).unwrap_or_default();
         let now = platform::now();
@@ -148,6 +152,7 @@ impl Session {
             config,
             opened,
             folder,
+            adapter,
             fingerprints,
             storage,
             found,
@@ -266,9 +271,13 @@ impl Session {
         let (done, total) = loader.progress();
         let mut events = vec![Event::Progress { phase: Phase::LoadingWeights, done, total }];
         let Some(mut model) = loaded else { return Ok(events) };
-        match self.config.training.method {
-            Method::Lora => adapter::inject(&mut model, &self.config.lora, &mut self.rng, &self.opened.device),
-            Method::Full => model.params_mut().into_iter().for_each(|p| p.trainable = true),
+        let (lora, device) = (&self.config.lora, &self.opened.device);
+        match (self.config.training.method, &self.adapter) {
+            (Method::Lora, Some(file)) => {
+                adapter::load(&mut model, lora, &file.name, file.blob.as_ref(), device).await?;
+            }
+            (Method::Lora, None) => adapter::inject(&mut model, lora, &mut self.rng, device),
+            (Method::Full, _) => model.params_mut().into_iter().for_each(|p| p.trainable = true),
         }
         let training = &self.config.training;
         let optimizer = AdamWConfig {
