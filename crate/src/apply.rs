@@ -87,8 +87,9 @@ impl Opening {
             Some(file) => {
                 let text = String::from_utf8_lossy(&whole(&file).await?).into_owned();
                 let mut trained = RawConfig::from_yaml(&text, "run.yaml")?;
-                // Device, files and row limits were the training's own.
+                // Device, precision, files and row limits were the training's own.
                 trained.device = None;
+                trained.training.mixed_precision = None;
                 trained.data.train_file = None;
                 trained.data.validation_file = None;
                 trained.data.max_train_samples = None;
@@ -141,7 +142,8 @@ impl Opening {
         }
         let (opened, _) = device::open(config.device).await?;
         let head = if causal { HeadKind::CausalLm } else { HeadKind::Classification };
-        let loader = Loader::new(folder.weights.clone(), head, outputs, opened.device.clone(), config.frozen());
+        let loader = Loader::new(folder.weights.clone(), head, outputs, opened.device.clone(), config.frozen())
+            .half(opened.half(&config)?);
         let rng = rng::stream(config.training.seed, rng::INIT);
         Ok(Self { folder, config, opened, labels, loader, adapter, history, rng, ready: None })
     }

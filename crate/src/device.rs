@@ -8,10 +8,10 @@ use std::{
     },
 };
 
-use burn::tensor::Device;
+use burn::tensor::{Device, wgpu::wgpu};
 
 use crate::{
-    config::DeviceChoice,
+    config::{Config, DeviceChoice, Kernels, MixedPrecision},
     error::{Error, Result},
     event::{DeviceInfo, Environment},
 };
@@ -31,6 +31,30 @@ impl Opened {
         self.info.id == GPU
     }
 
+    /// Whether a run computes in 16 bits: `training.mixed_precision`, as far as the device has them.
+    ///
+    /// # Errors
+    /// `fp16` where there is none.
+    pub fn half(&self, config: &Config) -> Result<bool> {
+        let missing = if !self.is_gpu() {
+            Some("the CPU device".to_owned())
+        } else if !self.info.features.iter().any(|feature| feature == SHADER_F16) {
+            Some(format!("{}, which has no {SHADER_F16}", self.info.name))
+        } else if config.kernels == Kernels::Stock {
+            Some("kernels: stock".to_owned())
+        } else {
+            None
+        };
+        match (config.training.mixed_precision, missing) {
+            (MixedPrecision::No, _) => Ok(false),
+            (MixedPrecision::Auto, missing) => Ok(missing.is_none() && !self.info.software),
+            (MixedPrecision::Fp16, None) => Ok(true),
+            (MixedPrecision::Fp16, Some(with)) => {
+                Err(Error::config("training.mixed_precision", "auto or no", format!("`fp16` with {with}")))
+            }
+        }
+    }
+
     /// An error once the device stopped answering.
     pub fn check(&self) -> Result<()> {
         if self.is_gpu() && LOST.load(Ordering::Relaxed) {
@@ -45,6 +69,8 @@ impl Opened {
 
 const CPU: &str = "cpu";
 const GPU: &str = "gpu";
+/// WebGPU's name for 16-bit arithmetic.
+const SHADER_F16: &str = "shader-f16";
 
 /// What `auto` takes among the devices, and why.
 fn choose(gpu: Option<&DeviceInfo>, missing: &str) -> (&'static str, String) {
@@ -69,8 +95,8 @@ pub async fn environment() -> Environment {
     if gpu.is_none() {
         notes.push(adapter::ADVICE.to_string());
     }
-    if let Some(gpu) = gpu.as_ref().filter(|gpu| !gpu.features.iter().any(|f| f == "shader-f16")) {
-        notes.push(format!("{} has no 16-bit arithmetic (shader-f16); training runs in 32 bits.", gpu.name));
+    if let Some(gpu) = gpu.as_ref().filter(|gpu| !gpu.features.iter().any(|f| f == SHADER_F16)) {
+        notes.push(format!("{} has no 16-bit arithmetic ({SHADER_F16}); training runs in 32 bits.", gpu.name));
     }
     Environment {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -93,13 +119,15 @@ pub async fn open(choice: DeviceChoice) -> Result<(Opened, Option<String>)> {
     match found {
         Err(why) if !auto => Err(Error::device(format!("No GPU can be used here: {why}."), adapter::ADVICE)),
         Err(why) => Ok((open_cpu(), Some(choose(None, &why).1))),
-        Ok(info) => {
+        Ok(mut info) => {
             let (id, reason) = choose(Some(&info), "");
             if auto && id == CPU {
                 return Ok((open_cpu(), Some(reason)));
             }
-            let opened = Opened { device: open_gpu().await?, info };
-            Ok((opened, auto.then_some(reason)))
+            let (device, half) = open_gpu().await?;
+            // What the adapter has, its device may have been opened without.
+            info.features.retain(|feature| half || feature != SHADER_F16);
+            Ok((Opened { device, info }, auto.then_some(reason)))
         }
     }
 }
@@ -120,11 +148,11 @@ fn cpu() -> DeviceInfo {
     }
 }
 
-/// Opens the GPU once; a second run takes the same one.
-async fn open_gpu() -> Result<Device> {
-    static OPENED: OnceLock<Device> = OnceLock::new();
-    if let Some(device) = OPENED.get() {
-        return Ok(device.clone());
+/// Opens the GPU once; a second run takes the same one. With whether it computes in 16 bits.
+async fn open_gpu() -> Result<(Device, bool)> {
+    static OPENED: OnceLock<(Device, bool)> = OnceLock::new();
+    if let Some(opened) = OPENED.get() {
+        return Ok(opened.clone());
     }
     let (device, setup) = Device::wgpu_options().init_with_setup_async().await.map_err(|e| {
         Error::device(
@@ -133,7 +161,8 @@ async fn open_gpu() -> Result<Device> {
         )
     })?;
     setup.device.set_device_lost_callback(|_, _| LOST.store(true, Ordering::Relaxed));
-    Ok(OPENED.get_or_init(|| device).clone())
+    let half = setup.device.features().contains(wgpu::Features::SHADER_F16);
+    Ok(OPENED.get_or_init(|| (device, half)).clone())
 }
 
 #[cfg(target_family = "wasm")]
@@ -210,8 +239,6 @@ mod adapter {
 
 #[cfg(not(target_family = "wasm"))]
 mod adapter {
-    use burn::tensor::wgpu::wgpu;
-
     use super::*;
 
     pub const PLATFORM: &str = "native";
@@ -236,7 +263,7 @@ mod adapter {
         let limits = adapter.limits();
         let features = adapter.features();
         let named = [
-            (wgpu::Features::SHADER_F16, "shader-f16"),
+            (wgpu::Features::SHADER_F16, SHADER_F16),
             (wgpu::Features::SUBGROUP, "subgroups"),
             (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
         ];

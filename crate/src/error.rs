@@ -134,7 +134,9 @@ impl Error {
                 "Download or copy the weight file again; it must belong to the config.json beside it.".to_owned()
             }
             Self::NotFinite { .. } => {
-                "Lower training.learning_rate, or set training.max_grad_norm to 1.0 and add warm-up steps.".to_owned()
+                "Lower training.learning_rate, or set training.max_grad_norm to 1.0 and add warm-up steps. If it computes \
+                 in 16 bits, set training.mixed_precision to no."
+                    .to_owned()
             }
             Self::Io { .. } => "Check that the file is there and can be read, then choose it again.".to_owned(),
         }

@@ -146,7 +146,8 @@ fn check(folder: &str, mut trainer: Trainer, causal: bool) {
         }
         let rate = 1e-2 * factor(Schedule::Linear, step, 0, 10);
         assert_close("learning rate", &[rate as f32], &rates[step as usize..][..1], 1e-6);
-        let outcome = block_on(trainer.step(rate, 1.0).read()).expect("step");
+        let pending = block_on(trainer.step(rate, 1.0)).expect("step");
+        let outcome = block_on(pending.read()).expect("step");
         let at = step as usize;
         let norm = expected.values("train.grad_norms")[at];
         assert_close(&format!("{folder} step {step} loss"), &[outcome.loss as f32], &losses[at..][..1], 5e-4);

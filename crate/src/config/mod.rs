@@ -7,6 +7,6 @@ mod yaml;
 
 pub use raw::{DataSection, LoraSection, ModelSection, RawConfig, TrainingSection};
 pub use resolved::{
-    Config, DataConfig, DeviceChoice, Kernels, LoraConfig, Method, ModelConfig, ModelType, Quantization, Schedule,
-    TARGET_MODULES, Task, TrainingConfig,
+    Config, DataConfig, DeviceChoice, Kernels, LoraConfig, Method, MixedPrecision, ModelConfig, ModelType,
+    Quantization, Schedule, TARGET_MODULES, Task, TrainingConfig,
 };

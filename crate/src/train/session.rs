@@ -167,7 +167,10 @@ impl Session {
                 let outputs = plan::outputs(&self.config, &self.labels);
                 let head = plan::head(self.config.task);
                 let weights = self.folder.weights.clone();
-                Stage::Load(Loader::new(weights, head, outputs, self.opened.device.clone(), self.config.packing()))
+                let half = self.opened.half(&self.config)?;
+                Stage::Load(
+                    Loader::new(weights, head, outputs, self.opened.device.clone(), self.config.packing()).half(half),
+                )
             }
         };
         let last = matches!(next, Stage::Load(_));
@@ -279,8 +282,13 @@ impl Session {
         let training = &self.config.training;
         let warmup = training.warmup(self.total_steps);
         let rate = training.learning_rate * factor(training.lr_scheduler_type, self.step, warmup, self.total_steps);
-        let pending = trainer.step(rate, training.max_grad_norm);
+        let pending = trainer.step(rate, training.max_grad_norm).await?;
         self.step += 1;
+        if let Some(scale) = pending.skipped {
+            let step = self.step;
+            let message = format!("Step {step} was skipped: its gradient went beyond 16 bits. Loss scale: {scale}.");
+            events.push(Event::Warning { message });
+        }
         self.since.tokens += std::mem::take(&mut self.tokens);
         let counted = std::mem::take(&mut self.counted);
         let logged =

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 
 use super::{
-    AdamW, AdamWConfig, Loss, clip_factor, global_norm,
+    AdamW, AdamWConfig, GradScaler, Loss, clip_factor, global_norm,
     loss::shifted,
     vocabulary::{HeadGrads, head_loss},
 };
@@ -51,7 +51,7 @@ pub fn measure(model: &Llama, batch: &Batch, device: &Device) -> Loss {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
     pub loss: f64,
-    /// Before clipping.
+    /// Before clipping; 0 where the step was skipped.
     pub grad_norm: f64,
     pub correct: f64,
 }
@@ -59,10 +59,12 @@ pub struct Outcome {
 /// A step's numbers, still on the device.
 pub struct Pending {
     numbers: Tensor<2>,
+    /// The loss scale from here on, where the gradient overflowed: the weights are as they were.
+    pub skipped: Option<f64>,
 }
 
 impl Pending {
-    /// Waits for the device: the step's only readback.
+    /// Waits for the device.
     pub async fn read(self) -> Result<Outcome> {
         let numbers = read_f32(self.numbers).await?;
         let at = |i: usize| f64::from(numbers.get(i).copied().unwrap_or(f32::NAN));
@@ -79,12 +81,15 @@ pub struct Trainer {
     grads: Vec<Option<Tensor<2>>>,
     sums: Option<(Tensor<2>, Tensor<2>)>,
     recompute: bool,
+    /// Where the model computes in 16 bits.
+    pub scaler: Option<GradScaler>,
 }
 
 impl Trainer {
     /// `recompute` is `gradient_checkpointing`: a third more computing for activations of one block instead of all.
     pub fn new(model: Llama, optimizer: AdamWConfig, device: Device, recompute: bool) -> Self {
-        Self { model, optimizer: AdamW::new(optimizer), device, grads: Vec::new(), sums: None, recompute }
+        let scaler = model.half.then(GradScaler::default);
+        Self { model, optimizer: AdamW::new(optimizer), device, grads: Vec::new(), sums: None, recompute, scaler }
     }
 
     /// Forward and backward over one micro-batch; `share` is its part of the step's loss (1 / micro-batches). Dropout
@@ -151,7 +156,7 @@ impl Trainer {
             let logits = self.model.project(hidden.select(0, last(batch, &self.device)), true);
             let Loss { loss, correct } = batch.targets.loss(logits, &self.device);
             let loss = loss.mul_scalar(share);
-            let grads = loss.backward();
+            let grads = self.scaled(loss.clone()).backward();
             return (Loss { loss: loss.without_autodiff(), correct }, grads);
         };
         let head = self.model.head_weight();
@@ -161,11 +166,19 @@ impl Trainer {
         if let Some(grad) = weight {
             let name = head.name.clone();
             let at = self.model.params_mut().iter().position(|param| param.name == name);
-            at.into_iter().for_each(|at| self.add(at, grad.clone()));
+            at.into_iter().for_each(|at| self.add(at, self.scaled(grad.clone())));
         }
         // Its gradient to the hidden states is `to_hidden`.
-        let grads = (hidden * to_hidden).sum().backward();
+        let grads = (hidden * self.scaled(to_hidden)).sum().backward();
         (loss, grads)
+    }
+
+    /// Times the loss scale, where there is one.
+    fn scaled(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.scaler {
+            None => x,
+            Some(scaler) => x.mul_scalar(scaler.scale()),
+        }
     }
 
     /// Takes the gradients of the weights that were tracked.
@@ -190,19 +203,45 @@ impl Trainer {
 
     /// The gradients summed so far, by Hugging Face's (or PEFT's) names.
     pub fn gradients(&mut self) -> Vec<(String, Tensor<2>)> {
+        let scale = self.scaler.map_or(1.0, |scaler| scaler.scale());
         let params = self.model.params_mut();
-        params.iter().zip(&self.grads).filter_map(|(p, g)| Some((p.name.clone(), g.clone()?))).collect()
+        let named = params.iter().zip(&self.grads).filter_map(|(p, g)| Some((p.name.clone(), g.clone()?)));
+        named.map(|(name, grad)| (name, grad.div_scalar(scale))).collect()
     }
 
     /// Changes the weights by what was accumulated. `max_norm` 0 does not clip.
-    pub fn step(&mut self, learning_rate: f64, max_norm: f64) -> Pending {
-        let norm = global_norm(self.grads.iter().flatten());
-        let clip = norm.clone().filter(|_| max_norm > 0.0).map(|norm| clip_factor(norm, max_norm));
+    ///
+    /// In 16 bits it waits for the gradient's norm, as torch does: whether the step is taken is the host's to know, which
+    /// counts the optimizer's steps and keeps the scale.
+    pub async fn step(&mut self, learning_rate: f64, max_norm: f64) -> Result<Pending> {
         let grads = std::mem::take(&mut self.grads);
-        let changes = self.model.params_mut().into_iter().zip(grads).filter_map(|(p, g)| Some((p, g?))).collect();
-        self.optimizer.step(changes, learning_rate, clip);
-        let zero = || Tensor::zeros([1, 1], &self.device);
+        let device = self.device.clone();
+        let zero = || Tensor::zeros([1, 1], &device);
         let (loss, correct) = self.sums.take().unwrap_or_else(|| (zero(), zero()));
-        Pending { numbers: Tensor::cat(vec![loss, norm.unwrap_or_else(zero), correct], 1) }
+        let mut norm = global_norm(grads.iter().flatten()).unwrap_or_else(zero);
+        let mut unscale = None;
+        let mut finite = true;
+        if let Some(scaler) = &mut self.scaler {
+            let factor = 1.0 / scaler.scale();
+            norm = norm.mul_scalar(factor);
+            unscale = Some(factor);
+            finite = read_f32(norm.clone()).await?.iter().all(|norm| norm.is_finite());
+            if !finite && scaler.can_shrink() {
+                scaler.update(false);
+                let numbers = Tensor::cat(vec![loss, zero(), correct], 1);
+                return Ok(Pending { numbers, skipped: Some(scaler.scale()) });
+            }
+            scaler.update(finite);
+        }
+        if finite {
+            let clip = (max_norm > 0.0).then(|| clip_factor(norm.clone(), max_norm));
+            let factor = match unscale {
+                None => clip,
+                Some(unscale) => Some(clip.unwrap_or_else(|| Tensor::ones([1, 1], &device)).mul_scalar(unscale)),
+            };
+            let changes = self.model.params_mut().into_iter().zip(grads).filter_map(|(p, g)| Some((p, g?))).collect();
+            self.optimizer.step(changes, learning_rate, factor);
+        }
+        Ok(Pending { numbers: Tensor::cat(vec![loss, norm, correct], 1), skipped: None })
     }
 }
