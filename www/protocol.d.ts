@@ -107,7 +107,8 @@ max_train_samples?: number | null, max_eval_samples?: number | null, };
 export type TrainingSection = {
 method?: string | null,
 batch_size?: number | null, gradient_accumulation_steps?: number | null,
-gradient_checkpointing?: boolean | null, learning_rate?: number | null, num_epochs?: number | null,
+gradient_checkpointing?: boolean | null,
+mixed_precision?: string | null, learning_rate?: number | null, num_epochs?: number | null,
 max_steps?: number | null, weight_decay?: number | null, adam_beta1?: number | null, adam_beta2?: number | null, adam_epsilon?: number | null,
 lr_scheduler_type?: string | null, warmup_ratio?: number | null, warmup_steps?: number | null,
 max_grad_norm?: number | null, logging_steps?: number | null, seed?: number | null, };

@@ -8,10 +8,10 @@ use std::{
     },
 };
 
-use burn::tensor::Device;
+use burn::tensor::{Device, wgpu::wgpu};
 
 use crate::{
-    config::DeviceChoice,
+    config::{Config, DeviceChoice, Kernels, MixedPrecision},
     error::{Error, Result},
     event::{DeviceInfo, Environment},
 };
@@ -26,8 +26,36 @@ pub struct Opened {
 }
 
 impl Opened {
+    pub fn new(device: Device, info: DeviceInfo) -> Self {
+        Self { device, info, lost: Arc::default() }
+    }
+
     pub fn is_gpu(&self) -> bool {
         self.info.id == GPU
+    }
+
+    /// Whether a run computes in 16 bits: `training.mixed_precision`, as far as the device has them.
+    ///
+    /// # Errors
+    /// `fp16` where there is none.
+    pub fn half(&self, config: &Config) -> Result<bool> {
+        let missing = if !self.is_gpu() {
+            Some("the CPU device".to_owned())
+        } else if !self.info.features.iter().any(|feature| feature == SHADER_F16) {
+            Some(format!("{}, which has no {SHADER_F16}", self.info.name))
+        } else if config.kernels == Kernels::Stock {
+            Some("kernels: stock".to_owned())
+        } else {
+            None
+        };
+        match (config.training.mixed_precision, missing) {
+            (MixedPrecision::No, _) => Ok(false),
+            (MixedPrecision::Auto, missing) => Ok(missing.is_none() && !self.info.software),
+            (MixedPrecision::Fp16, None) => Ok(true),
+            (MixedPrecision::Fp16, Some(with)) => {
+                Err(Error::config("training.mixed_precision", "auto or no", format!("`fp16` with {with}")))
+            }
+        }
     }
 
     /// An error once the device stopped answering.
@@ -43,6 +71,8 @@ impl Opened {
 
 const CPU: &str = "cpu";
 const GPU: &str = "gpu";
+/// WebGPU's name for 16-bit arithmetic.
+const SHADER_F16: &str = "shader-f16";
 
 /// What `auto` takes among the devices, and why.
 fn choose(gpu: Option<&DeviceInfo>, missing: &str) -> (&'static str, String) {
@@ -67,8 +97,8 @@ pub async fn environment() -> Environment {
     if gpu.is_none() {
         notes.push(adapter::ADVICE.to_string());
     }
-    if let Some(gpu) = gpu.as_ref().filter(|gpu| !gpu.features.iter().any(|f| f == "shader-f16")) {
-        notes.push(format!("{} has no 16-bit arithmetic (shader-f16); training runs in 32 bits.", gpu.name));
+    if let Some(gpu) = gpu.as_ref().filter(|gpu| !gpu.features.iter().any(|f| f == SHADER_F16)) {
+        notes.push(format!("{} has no 16-bit arithmetic ({SHADER_F16}); training runs in 32 bits.", gpu.name));
     }
     Environment {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -91,19 +121,21 @@ pub async fn open(choice: DeviceChoice) -> Result<(Opened, Option<String>)> {
     match found {
         Err(why) if !auto => Err(Error::device(format!("No GPU can be used here: {why}."), adapter::ADVICE)),
         Err(why) => Ok((open_cpu(), Some(choose(None, &why).1))),
-        Ok(info) => {
+        Ok(mut info) => {
             let (id, reason) = choose(Some(&info), "");
             if auto && id == CPU {
                 return Ok((open_cpu(), Some(reason)));
             }
-            let (device, lost) = open_gpu().await?;
+            let Gpu { device, half, lost } = open_gpu().await?;
+            // What the adapter has, its device may have been opened without.
+            info.features.retain(|feature| half || feature != SHADER_F16);
             Ok((Opened { device, info, lost }, auto.then_some(reason)))
         }
     }
 }
 
 fn open_cpu() -> Opened {
-    Opened { device: Device::flex(), info: cpu(), lost: Arc::default() }
+    Opened::new(Device::flex(), cpu())
 }
 
 fn cpu() -> DeviceInfo {
@@ -118,12 +150,21 @@ fn cpu() -> DeviceInfo {
     }
 }
 
+/// An opened GPU.
+#[derive(Clone)]
+struct Gpu {
+    device: Device,
+    /// Whether it computes in 16 bits.
+    half: bool,
+    lost: Arc<AtomicBool>,
+}
+
 /// Opens the GPU once; a second run takes the same one, until it is lost.
-async fn open_gpu() -> Result<(Device, Arc<AtomicBool>)> {
-    static OPENED: Mutex<Option<(Device, Arc<AtomicBool>)>> = Mutex::new(None);
+async fn open_gpu() -> Result<Gpu> {
+    static OPENED: Mutex<Option<Gpu>> = Mutex::new(None);
     let opened = || OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((device, lost)) = opened().as_ref().filter(|(_, lost)| !lost.load(Ordering::Relaxed)) {
-        return Ok((device.clone(), lost.clone()));
+    if let Some(gpu) = opened().as_ref().filter(|gpu| !gpu.lost.load(Ordering::Relaxed)) {
+        return Ok(gpu.clone());
     }
     let (device, setup) = Device::wgpu_options().init_with_setup_async().await.map_err(|e| {
         Error::device(
@@ -134,8 +175,10 @@ async fn open_gpu() -> Result<(Device, Arc<AtomicBool>)> {
     let lost = Arc::new(AtomicBool::new(false));
     let flag = lost.clone();
     setup.device.set_device_lost_callback(move |_, _| flag.store(true, Ordering::Relaxed));
-    *opened() = Some((device.clone(), lost.clone()));
-    Ok((device, lost))
+    let half = setup.device.features().contains(wgpu::Features::SHADER_F16);
+    let gpu = Gpu { device, half, lost };
+    *opened() = Some(gpu.clone());
+    Ok(gpu)
 }
 
 #[cfg(target_family = "wasm")]
@@ -212,8 +255,6 @@ mod adapter {
 
 #[cfg(not(target_family = "wasm"))]
 mod adapter {
-    use burn::tensor::wgpu::wgpu;
-
     use super::*;
 
     pub const PLATFORM: &str = "native";
@@ -238,7 +279,7 @@ mod adapter {
         let limits = adapter.limits();
         let features = adapter.features();
         let named = [
-            (wgpu::Features::SHADER_F16, "shader-f16"),
+            (wgpu::Features::SHADER_F16, SHADER_F16),
             (wgpu::Features::SUBGROUP, "subgroups"),
             (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
         ];

@@ -249,7 +249,7 @@ impl Engine {
             skipped_rows: rows.skipped,
             total_steps,
         };
-        let mut plan = plan(config, &folder.weights, &opened, &rows.labels, counts);
+        let mut plan = plan(config, &folder.weights, &opened, &rows.labels, counts)?;
         plan.warnings.splice(0..0, rows.warnings.iter().cloned());
         plan.warnings.extend(reason.filter(|_| !opened.is_gpu()));
         if estimated {

@@ -156,7 +156,9 @@ impl Error {
                 "Download or copy the weight file again; it must belong to the config.json beside it.".to_owned()
             }
             Self::NotFinite { .. } => {
-                "Lower training.learning_rate, or set training.max_grad_norm to 1.0 and add warm-up steps.".to_owned()
+                "Lower training.learning_rate, or set training.max_grad_norm to 1.0 and add warm-up steps. If it computes \
+                 in 16 bits, set training.mixed_precision to no."
+                    .to_owned()
             }
             Self::DeviceLost => "Start again; if it happens again, choose the CPU device or a smaller batch.".to_owned(),
             Self::OutOfMemory { .. } => {

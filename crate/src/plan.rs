@@ -3,6 +3,7 @@
 use crate::{
     config::{Config, Method, Task},
     device::Opened,
+    error::Result,
     event::Plan,
     model::{HeadKind, Llama, LlamaConfig},
     train::{AdamW, MOST_LOGITS},
@@ -35,8 +36,11 @@ pub fn max_length(config: &Config, model: &LlamaConfig) -> usize {
     config.model.max_seq_length.min(model.longest())
 }
 
-pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[String], counts: Counts) -> Plan {
+/// # Errors
+/// `training.mixed_precision` asks for what the device has not.
+pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[String], counts: Counts) -> Result<Plan> {
     let float = size_of::<f32>() as u64;
+    let half = opened.half(config)?;
     let (model, packing) = (&weights.config, config.packing());
     let elements = |shape: &[usize]| shape.iter().map(|n| *n as u64).product::<u64>();
     let shapes = Llama::shapes(model, head(config.task), outputs(config, labels));
@@ -62,7 +66,7 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
         ));
     }
     let limit = opened.info.limits.get("maxStorageBufferBindingSize").copied().unwrap_or(u64::MAX);
-    let bytes = |(name, shape): &(String, Vec<usize>)| packing.bytes(weights, name, shape);
+    let bytes = |(name, shape): &(String, Vec<usize>)| packing.bytes(weights, name, shape, half);
     if let Some(weight) = shapes.iter().find(|weight| bytes(weight) > limit) {
         warnings.push(format!(
             "{} takes {} bytes, more than the {limit} that this GPU binds at once: choose the CPU device, a smaller \
@@ -77,7 +81,7 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
             counts.total_steps
         ));
     }
-    Plan {
+    Ok(Plan {
         device: opened.info.id.clone(),
         labels: labels.to_vec(),
         train_rows: counts.train_rows,
@@ -88,29 +92,32 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
         total_parameters: total,
         weight_bytes: shapes.iter().map(bytes).sum::<u64>() + (total - base) * float,
         training_bytes: trainable * float + AdamW::bytes(trainable),
-        activation_bytes: activations(config, model, longest) * float,
+        activation_bytes: activations(config, model, longest, half),
         config_yaml: config.to_yaml(),
         warnings,
-    }
+    })
 }
 
-/// Floats that one micro-batch's forward pass keeps for its backward pass, at the longest length: per token and block
+/// Bytes that one micro-batch's forward pass keeps for its backward pass, at the longest length: per token and block
 /// the norms' inputs and outputs, the projections before and after rotation, the attention weights twice, and the
-/// feed-forward's four wide tensors. With gradient checkpointing one block at a time, and each block's input.
-fn activations(config: &Config, model: &LlamaConfig, seq: usize) -> u64 {
+/// feed-forward's three wide tensors. With gradient checkpointing one block at a time, and each block's input. With
+/// `half` all is in 16 bits but what stands between the blocks and goes into their norms, and the head.
+fn activations(config: &Config, model: &LlamaConfig, seq: usize, half: bool) -> u64 {
     let tokens = (config.training.batch_size * seq) as u64;
     let d = model.hidden_size as u64;
     let q = (model.num_attention_heads * model.head_dim) as u64;
     let kv = (model.num_key_value_heads * model.head_dim) as u64;
     let weights = (model.num_attention_heads * seq) as u64;
-    let block = 10 * d + 4 * q + 4 * kv + 2 * weights + 4 * model.intermediate_size as u64;
+    let float = size_of::<f32>() as u64;
+    let number = if half { float / 2 } else { float };
+    let block = float * 4 * d + number * (6 * d + 4 * q + 4 * kv + 2 * weights + 3 * model.intermediate_size as u64);
     let blocks = match config.training.gradient_checkpointing {
-        true => block + d * model.num_hidden_layers as u64,
+        true => block + float * d * model.num_hidden_layers as u64,
         false => block * model.num_hidden_layers as u64,
     };
     let head = match config.task {
         Task::TextClassification => tokens * d,
         Task::TextGeneration => 3 * (tokens * model.vocab_size as u64).min(MOST_LOGITS as u64),
     };
-    tokens * (blocks + 2 * d) + head
+    tokens * (blocks + float * 2 * d) + float * head
 }

@@ -4,6 +4,7 @@ mod cli;
 mod export;
 mod formats;
 mod golden;
+mod half;
 mod hostile;
 mod hub;
 mod memory;

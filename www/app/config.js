@@ -34,6 +34,7 @@ export const FIELDS = [
   { key: 'max_eval_samples', section: 'data', group: 'advanced', kind: 'integer' },
   { key: 'gradient_accumulation_steps', section: 'training', group: 'advanced', kind: 'integer' },
   { key: 'gradient_checkpointing', section: 'training', group: 'advanced', kind: 'choice', options: ['false', 'true'] },
+  { key: 'mixed_precision', section: 'training', group: 'advanced', kind: 'choice', options: ['auto', 'no', 'fp16'] },
   { key: 'lr_scheduler_type', section: 'training', group: 'advanced', kind: 'choice', options: ['linear', 'cosine', 'constant'] },
   { key: 'warmup_ratio', section: 'training', group: 'advanced', kind: 'number' },
   { key: 'warmup_steps', section: 'training', group: 'advanced', kind: 'integer' },

@@ -7,6 +7,6 @@ mod yaml;
 
 pub use raw::{DataSection, LoraSection, ModelSection, RawConfig, RecoverySection, TrainingSection};
 pub use resolved::{
-    BestMetric, Config, DataConfig, DeviceChoice, Kernels, LoraConfig, Method, ModelConfig, ModelType, Quantization,
-    RecoveryConfig, ReportTo, Schedule, TARGET_MODULES, Task, TrainingConfig,
+    BestMetric, Config, DataConfig, DeviceChoice, Kernels, LoraConfig, Method, MixedPrecision, ModelConfig, ModelType,
+    Quantization, RecoveryConfig, ReportTo, Schedule, TARGET_MODULES, Task, TrainingConfig,
 };

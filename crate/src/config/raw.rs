@@ -34,8 +34,8 @@ pub struct ModelSection {
     pub num_labels: Option<usize>,
     /// Longer texts are cut to this many tokens.
     pub max_seq_length: Option<usize>,
-    /// How a frozen base is held on the device: `auto` (default: a GGUF file's blocks as they are, other files in 32
-    /// bits), `none` (32 bits), or quantised to GGML's `q4_0`, `q4_1` or `q8_0` while it is read (QLoRA).
+    /// How a frozen base is held on the device: `auto` (default: a GGUF file's blocks as they are, other files in
+    /// numbers), `none` (in numbers), or quantised to GGML's `q4_0`, `q4_1` or `q8_0` while it is read (QLoRA).
     pub quantization: Option<String>,
 }
 
@@ -65,6 +65,9 @@ pub struct TrainingSection {
     pub gradient_accumulation_steps: Option<usize>,
     /// Keep one block's activations at a time and compute the others again: less memory, a third more work.
     pub gradient_checkpointing: Option<bool>,
+    /// `fp16`: products in 16-bit numbers, summed in 32, with a dynamic loss scale, and a frozen base in 16 bits; `no`:
+    /// everything in 32; `auto` (default): `fp16` on a hardware GPU that has 16-bit arithmetic (`shader-f16`).
+    pub mixed_precision: Option<String>,
     pub learning_rate: Option<f64>,
     pub num_epochs: Option<f64>,
     /// Overrides `num_epochs`.

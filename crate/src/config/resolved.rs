@@ -87,13 +87,24 @@ words! {
 words! {
     /// How a frozen base is held on the device.
     Quantization {
-        /// A GGUF file's blocks as they are, other files in 32 bits.
+        /// A GGUF file's blocks as they are, other files in numbers.
         Auto = "auto",
-        /// 32 bits.
+        /// In numbers.
         None = "none",
         Q4_0 = "q4_0",
         Q4_1 = "q4_1",
         Q8_0 = "q8_0",
+    }
+}
+
+words! {
+    /// What the blocks compute in (accelerate's `mixed_precision`).
+    MixedPrecision {
+        /// 16 bits on a hardware GPU that has them.
+        Auto = "auto",
+        /// 32 bits.
+        No = "no",
+        Fp16 = "fp16",
     }
 }
 
@@ -191,6 +202,7 @@ pub struct TrainingConfig {
     pub batch_size: usize,
     pub gradient_accumulation_steps: usize,
     pub gradient_checkpointing: bool,
+    pub mixed_precision: MixedPrecision,
     pub learning_rate: f64,
     pub num_epochs: f64,
     /// Overrides `num_epochs`.
@@ -305,7 +317,7 @@ impl Config {
     /// How a model that is not trained is held.
     pub fn frozen(&self) -> Packing {
         match self.model.quantization {
-            Quantization::None => Packing::Dense,
+            Quantization::None => Packing::Unpacked,
             Quantization::Auto => Packing::Stored,
             Quantization::Q4_0 => Packing::Quantized(GgmlType::Q4_0),
             Quantization::Q4_1 => Packing::Quantized(GgmlType::Q4_1),
@@ -401,6 +413,11 @@ fn resolve_training(raw: &TrainingSection) -> Result<TrainingConfig> {
         batch_size: whole("training.batch_size", raw.batch_size.unwrap_or(8), 1, 65_536)?,
         gradient_accumulation_steps: whole("training.gradient_accumulation_steps", accumulation, 1, 65_536)?,
         gradient_checkpointing: raw.gradient_checkpointing.unwrap_or(false),
+        mixed_precision: MixedPrecision::parse(
+            "training.mixed_precision",
+            raw.mixed_precision.as_deref(),
+            MixedPrecision::Auto,
+        )?,
         learning_rate,
         num_epochs,
         max_steps: raw.max_steps.map(|n| whole("training.max_steps", n, 1, MOST_STEPS)).transpose()?,

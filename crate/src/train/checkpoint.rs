@@ -9,7 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Best, LossWatch,
+    Best, GradScaler, LossWatch,
     trainer::{Held, Trainer},
 };
 use crate::{
@@ -60,6 +60,8 @@ pub struct Progress {
     /// On the schedule's learning rate, and parts a micro-batch is cut into: what recovery changed.
     pub learning_rate_factor: f64,
     pub split: usize,
+    /// Where the model computes in 16 bits.
+    pub scaler: Option<GradScaler>,
 }
 
 impl Default for Progress {
@@ -76,6 +78,7 @@ impl Default for Progress {
             recoveries: Vec::new(),
             learning_rate_factor: 1.0,
             split: 1,
+            scaler: None,
         }
     }
 }
@@ -416,6 +419,9 @@ impl Found {
             values.push((name, numbers, shape));
         }
         trainer.restore(values, self.saved.progress.optimizer_steps);
+        if let (Some(scaler), Some(saved)) = (&mut trainer.scaler, self.saved.progress.scaler) {
+            *scaler = saved;
+        }
         Ok(())
     }
 }

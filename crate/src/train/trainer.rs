@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 
 use super::{
-    AdamW, AdamWConfig, Loss, clip_factor, global_norm,
+    AdamW, AdamWConfig, GradScaler, Loss, clip_factor, global_norm,
     loss::shifted,
     vocabulary::{HeadGrads, head_loss},
 };
@@ -69,12 +69,16 @@ pub struct Trainer {
     /// Of the gradients, between `outcome` and `apply`.
     norm: Option<Tensor<2>>,
     recompute: bool,
+    /// Where the model computes in 16 bits.
+    pub scaler: Option<GradScaler>,
 }
 
 impl Trainer {
     /// `recompute` is `gradient_checkpointing`: a third more computing for activations of one block instead of all.
     pub fn new(model: Llama, optimizer: AdamWConfig, device: Device, recompute: bool) -> Self {
-        Self { model, optimizer: AdamW::new(optimizer), device, grads: Vec::new(), sums: None, norm: None, recompute }
+        let scaler = model.half.then(GradScaler::default);
+        let optimizer = AdamW::new(optimizer);
+        Self { model, optimizer, device, grads: Vec::new(), sums: None, norm: None, recompute, scaler }
     }
 
     /// Forward and backward over one micro-batch; `share` is its part of the step's loss (1 / micro-batches). Dropout
@@ -141,7 +145,7 @@ impl Trainer {
             let logits = self.model.project(hidden.select(0, last(batch, &self.device)), true);
             let Loss { loss, correct } = batch.targets.loss(logits, &self.device);
             let loss = loss.mul_scalar(share);
-            let grads = loss.backward();
+            let grads = self.scaled(loss.clone()).backward();
             return (Loss { loss: loss.without_autodiff(), correct }, grads);
         };
         let head = self.model.head_weight();
@@ -151,11 +155,19 @@ impl Trainer {
         if let Some(grad) = weight {
             let name = head.name.clone();
             let at = self.model.params_mut().iter().position(|param| param.name == name);
-            at.into_iter().for_each(|at| self.add(at, grad.clone()));
+            at.into_iter().for_each(|at| self.add(at, self.scaled(grad.clone())));
         }
         // Its gradient to the hidden states is `to_hidden`.
-        let grads = (hidden * to_hidden).sum().backward();
+        let grads = (hidden * self.scaled(to_hidden)).sum().backward();
         (loss, grads)
+    }
+
+    /// Times the loss scale, where there is one.
+    fn scaled(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.scaler {
+            None => x,
+            Some(scaler) => x.mul_scalar(scaler.scale()),
+        }
     }
 
     /// Takes the gradients of the weights that were tracked.
@@ -180,28 +192,57 @@ impl Trainer {
 
     /// The gradients summed so far, by Hugging Face's (or PEFT's) names.
     pub fn gradients(&mut self) -> Vec<(String, Tensor<2>)> {
+        let scale = self.scale();
         let params = self.model.params_mut();
-        params.iter().zip(&self.grads).filter_map(|(p, g)| Some((p.name.clone(), g.clone()?))).collect()
+        let named = params.iter().zip(&self.grads).filter_map(|(p, g)| Some((p.name.clone(), g.clone()?)));
+        named.map(|(name, grad)| (name, grad.div_scalar(scale))).collect()
     }
 
     /// What was accumulated since the last step; waits for the device. Nothing has changed yet: a loss or gradient that is
     /// no number can still be left out by [`Self::discard`].
     pub async fn outcome(&mut self) -> Result<Outcome> {
         let zero = || Tensor::zeros([1, 1], &self.device);
-        self.norm = global_norm(self.grads.iter().flatten());
+        let norm = global_norm(self.grads.iter().flatten()).unwrap_or_else(zero).mul_scalar(1.0 / self.scale());
         let (loss, correct) = self.sums.take().unwrap_or_else(|| (zero(), zero()));
-        let norm = self.norm.clone().unwrap_or_else(zero);
+        self.norm = Some(norm.clone());
         let numbers = read_f32(Tensor::cat(vec![loss, norm, correct], 1)).await?;
         let at = |i: usize| f64::from(numbers.get(i).copied().unwrap_or(f32::NAN));
         Ok(Outcome { loss: at(0), grad_norm: at(1), correct: at(2) })
     }
 
+    /// The next loss scale, where the gradient went beyond 16 bits alone: what was accumulated is dropped.
+    pub fn overflowed(&mut self, outcome: Outcome) -> Option<f64> {
+        let scaler = self.scaler.as_mut().filter(|scaler| scaler.can_shrink())?;
+        if !outcome.loss.is_finite() || outcome.grad_norm.is_finite() {
+            return None;
+        }
+        scaler.update(false);
+        let scale = scaler.scale();
+        self.discard();
+        Some(scale)
+    }
+
     /// Changes the weights by what was accumulated, after [`Self::outcome`]. `max_norm` 0 does not clip.
     pub fn apply(&mut self, learning_rate: f64, max_norm: f64) {
         let clip = self.norm.take().filter(|_| max_norm > 0.0).map(|norm| clip_factor(norm, max_norm));
+        let factor = match self.scaler.is_some() {
+            false => clip,
+            true => {
+                let clip = clip.unwrap_or_else(|| Tensor::ones([1, 1], &self.device));
+                Some(clip.mul_scalar(1.0 / self.scale()))
+            }
+        };
+        if let Some(scaler) = &mut self.scaler {
+            scaler.update(true);
+        }
         let grads = std::mem::take(&mut self.grads);
         let changes = self.model.params_mut().into_iter().zip(grads).filter_map(|(p, g)| Some((p, g?))).collect();
-        self.optimizer.step(changes, learning_rate, clip);
+        self.optimizer.step(changes, learning_rate, factor);
+    }
+
+    /// What the loss is multiplied by before it goes back.
+    fn scale(&self) -> f64 {
+        self.scaler.map_or(1.0, |scaler| scaler.scale())
     }
 
     /// Drops what was accumulated.

@@ -3,11 +3,13 @@
 use std::{collections::HashMap, rc::Rc};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use half::f16;
 use rand::Rng;
 use serde_json::Value;
 
 use super::{
     Packing, Shards, Weights,
+    ggml::GgmlType,
     gguf::{GgufModel, read_vocab},
 };
 use crate::{
@@ -127,7 +129,7 @@ impl Folder {
     pub fn summary(&self) -> ModelSummary {
         let config = self.config();
         let shapes = Llama::shapes(config, HeadKind::CausalLm, 0);
-        let held = |(name, shape): &(String, Vec<usize>)| Packing::Stored.bytes(&self.weights, name, shape);
+        let held = |(name, shape): &(String, Vec<usize>)| Packing::Stored.bytes(&self.weights, name, shape, false);
         ModelSummary {
             name: self.name.clone(),
             architecture: config.architecture.clone(),
@@ -233,6 +235,7 @@ pub struct Loader {
     outputs: usize,
     device: Device,
     packing: Packing,
+    half: bool,
     /// What is still to come, last first.
     todo: Vec<(String, Vec<usize>)>,
     done: HashMap<String, Param>,
@@ -245,7 +248,12 @@ impl Loader {
         let mut todo = Llama::shapes(&weights.config, head, outputs);
         todo.reverse();
         let total = todo.len();
-        Self { weights, head, outputs, device, packing, todo, done: HashMap::new(), total }
+        Self { weights, head, outputs, device, packing, half: false, todo, done: HashMap::new(), total }
+    }
+
+    /// Whether the model's blocks compute in 16 bits; see [`Packing::of`] for its weights.
+    pub fn half(self, half: bool) -> Self {
+        Self { half, ..self }
     }
 
     /// Tensors read and tensors in all.
@@ -267,28 +275,35 @@ impl Loader {
         let mut take = |name: String| {
             done.remove(&name).ok_or_else(|| Error::weights(WEIGHTS, Some(&name), "this tensor", "none"))
         };
-        Llama::new(self.weights.config.clone(), self.head, &mut take).map(Some)
+        let mut model = Llama::new(self.weights.config.clone(), self.head, &mut take)?;
+        model.half = self.half;
+        Ok(Some(model))
     }
 
     async fn read(&self, name: &str, shape: &[usize], rng: &mut impl Rng) -> Result<Param> {
         let weights = &self.weights;
-        if let (Some(kind), [rows, columns]) = (self.packing.of(weights, name), shape) {
-            let bytes = match weights.packed(name).await? {
-                Some((stored, bytes)) if stored == kind => bytes,
-                _ => {
-                    let values = weights.tensor(name).await?.0;
-                    let missing =
-                        || Error::weights(WEIGHTS, Some(name), format!("{kind:?}"), "a type that is only read");
-                    kind.quantize(&values).ok_or_else(missing)?
-                }
-            };
-            return Ok(Param::packed(name, Packed::new(kind, [*rows, *columns], &bytes, &self.device)));
+        let packed = |kind, shape, bytes: &[u8]| Ok(Param::packed(name, Packed::new(kind, shape, bytes, &self.device)));
+        let blocks = match shape {
+            [rows, columns] => self.packing.of(weights, name, self.half).map(|kind| (kind, [*rows, *columns])),
+            _ => None,
+        };
+        if let Some((kind, shape)) = blocks
+            && let Some((stored, bytes)) = weights.packed(name).await?
+            && stored == kind
+        {
+            return packed(kind, shape, &bytes);
         }
         let values = if name == "score.weight" && !weights.has_head(self.outputs) {
             normal(rng, shape.iter().product(), weights.config.initializer_range as f32)
         } else {
             weights.tensor(name).await?.0
         };
+        // A matrix with a number beyond F16's range stays in 32 bits.
+        let fits = |kind| kind != GgmlType::F16 || values.iter().all(|v| f16::from_f32(*v).is_finite());
+        if let Some((kind, shape)) = blocks.filter(|(kind, _)| fits(*kind)) {
+            let missing = || Error::weights(WEIGHTS, Some(name), format!("{kind:?}"), "a type that is only read");
+            return packed(kind, shape, &kind.quantize(&values).ok_or_else(missing)?);
+        }
         let (rows, columns, vector) = match shape {
             [rows, columns] => (*rows, *columns, false),
             _ => (1, values.len(), true),

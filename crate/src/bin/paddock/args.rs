@@ -173,6 +173,9 @@ pub struct CommonArgs {
     /// How a frozen base is held: `auto`, `none`, or quantised to `q4_0`, `q4_1` or `q8_0`
     #[arg(long = "quantization", value_name = "NAME")]
     pub quantization: Option<String>,
+    /// `auto` (16-bit products on a GPU that has them), `no` or `fp16`
+    #[arg(long = "mixed_precision", value_name = "NAME")]
+    pub mixed_precision: Option<String>,
     /// Rows a micro-batch
     #[arg(long = "batch_size", alias = "per_device_train_batch_size", value_name = "N")]
     pub batch_size: Option<usize>,
@@ -366,6 +369,7 @@ impl CommonArgs {
         over(&mut config.model.max_seq_length, &self.max_seq_length);
         over(&mut config.model.quantization, &self.quantization);
         over(&mut config.training.batch_size, &self.batch_size);
+        over(&mut config.training.mixed_precision, &self.mixed_precision);
     }
 }
 

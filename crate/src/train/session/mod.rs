@@ -233,7 +233,7 @@ impl Session {
         // First the training rows, then the held-out ones.
         let next = match self.held_out_texts.take() {
             Some(rows) => Stage::Tokenize(Tokenizing::new(&self.config, self.folder.clone(), rows)),
-            None => Stage::Load(self.loader()),
+            None => Stage::Load(self.loader()?),
         };
         let last = matches!(next, Stage::Load(_));
         let Stage::Tokenize(done) = std::mem::replace(&mut self.stage, next) else { return Ok(events) };
@@ -258,11 +258,12 @@ impl Session {
         Ok(events)
     }
 
-    fn loader(&self) -> Loader {
+    fn loader(&self) -> Result<Loader> {
         let outputs = plan::outputs(&self.config, &self.labels);
         let head = plan::head(self.config.task);
         let device = self.opened.device.clone();
-        Loader::new(self.folder.weights.clone(), head, outputs, device, self.config.packing())
+        let half = self.opened.half(&self.config)?;
+        Ok(Loader::new(self.folder.weights.clone(), head, outputs, device, self.config.packing()).half(half))
     }
 
     async fn load(&mut self) -> Result<Vec<Event>> {
@@ -459,16 +460,25 @@ impl Session {
         let rate = training.learning_rate
             * factor(training.lr_scheduler_type, step, warmup, self.total_steps)
             * self.progress.learning_rate_factor;
-        let finite = finite(outcome, step + 1);
-        match &finite {
-            Ok(()) => trainer.apply(rate, training.max_grad_norm),
-            Err(_) => trainer.discard(),
+        let overflow = trainer.overflowed(outcome);
+        let finite = if overflow.is_some() { Ok(()) } else { finite(outcome, step + 1) };
+        match (&finite, overflow) {
+            (Ok(()), None) => trainer.apply(rate, training.max_grad_norm),
+            _ => trainer.discard(),
         }
+        self.progress.scaler = trainer.scaler;
         self.progress.step += 1;
         self.progress.cursor = batcher.cursor();
         self.progress.optimizer_steps = trainer.optimizer_steps();
         self.since.tokens += std::mem::take(&mut self.tokens);
         let counted = std::mem::take(&mut self.counted);
+        if let Some(scale) = overflow {
+            // Nothing is wrong: so the scale finds its place.
+            let message =
+                format!("Step {} was left out: its gradient went beyond 16 bits. Loss scale: {scale}.", step + 1);
+            events.push(Event::Warning { message });
+            return Ok(());
+        }
         if let Err(error) = finite {
             events.push(Event::Recovery(self.skip(error)?));
             return Ok(());

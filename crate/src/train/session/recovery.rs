@@ -204,7 +204,7 @@ impl Session {
                 self.trainer = None;
                 self.found = found;
                 self.rng = rng::stream(self.config.training.seed, rng::INIT);
-                self.stage = Stage::Load(self.loader());
+                self.stage = Stage::Load(self.loader()?);
             }
         }
         Ok(events)
