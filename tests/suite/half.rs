@@ -1,6 +1,8 @@
 //! Training in 16 bits against the same run in 32. The CPU computes in 16 bits here to be measured without a GPU; with
 //! `PADDOCK_TEST_GPU` the machine's adapter does too, where it has `shader-f16`.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::{rc::Rc, sync::OnceLock};
 
 use burn::tensor::{Device, Tensor};
