@@ -18,7 +18,7 @@ export function cutRunNotice(act) {
       const waiting = resuming !== null && !model;
       return h(
         'div',
-        { class: 'notice cut-run', role: 'status', 'data-testid': 'cut-run' },
+        { class: 'notice notice-info', role: 'status', 'data-testid': 'cut-run' },
         h('p', { class: 'notice-title' }, t('cut.title')),
         h('p', null, t('cut.body', what)),
         cut.elsewhere

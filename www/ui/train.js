@@ -64,7 +64,7 @@ function carePart(state) {
   const { saved, recoveries } = state.run;
   const free = state.quota ? state.quota.quota - state.quota.usage : NaN;
   return [
-    ...recoveries.map((one) => h('p', { class: 'notice', 'data-testid': 'recovery' }, recoveryText(one), h('span', { class: 'hint' }, ` ${one.message}`))),
+    ...recoveries.map((one) => h('p', { class: 'notice notice-warning', 'data-testid': 'recovery' }, recoveryText(one), h('span', { class: 'hint' }, ` ${one.message}`))),
     saved ? h('p', { class: 'hint', 'data-testid': 'saved' }, t('train.saved', { n: int(saved.step), size: bytes(saved.bytes) }), Number.isFinite(free) ? ` ${t('train.free', { size: bytes(free) })}` : '') : '',
     active(state) ? h('p', { class: 'hint' }, t('train.background')) : '',
   ];
