@@ -4,6 +4,7 @@ mod bad_input;
 pub mod fixture;
 mod recipes;
 mod tokens;
+mod validate;
 
 use std::{
     io::{BufRead, BufReader, Write},

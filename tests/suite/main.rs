@@ -9,3 +9,4 @@ mod hub;
 mod memory;
 mod protocol;
 mod qlora;
+mod schema;

@@ -41,10 +41,39 @@ pub enum Command {
     Init(InitArgs),
     /// Show the token ids that a model sees for a text
     Tokenize(TokenizeArgs),
+    /// Check a run's settings: all that is wrong with its lines, or the whole with every default filled in
+    Validate(Box<ValidateArgs>),
+    /// Print the JSON Schema of run.yaml, by which editors complete it
+    Schema,
 }
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
+    /// Where the trained adapter or model goes, with `run.yaml` and `metrics.json`
+    #[arg(long = "output_dir", value_name = "DIR", default_value = "out")]
+    pub output_dir: PathBuf,
+    /// Replace what an earlier run left in the output folder
+    #[arg(long = "overwrite_output_dir")]
+    pub overwrite_output_dir: bool,
+    /// Further formats to write, each into a folder of its name in the output folder; see `paddock export`
+    #[arg(long = "export_format", value_enum, value_name = "A,B", value_delimiter = ',')]
+    pub export_format: Vec<Format>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// A run's settings as YAML; flags go over them
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// A run's settings: a file and what goes over it.
+#[derive(Debug, Args)]
+pub struct RunArgs {
     /// A Hugging Face folder (config.json, model.safetensors, tokenizer.json), a GGUF file, a repository of the hub
     /// (org/name, with @revision where it is not main), or `starter` (the default)
     #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|ORG/NAME|starter")]
@@ -55,16 +84,6 @@ pub struct TrainArgs {
     /// Held-out examples of their own; otherwise `validation_split` of the training file is held out
     #[arg(long = "validation_file", value_name = "FILE")]
     pub validation_file: Option<PathBuf>,
-    /// Where the trained adapter or model goes, with `run.yaml` and `metrics.json`
-    #[arg(long = "output_dir", value_name = "DIR", default_value = "out")]
-    pub output_dir: PathBuf,
-    /// Replace what an earlier run left in the output folder
-    #[arg(long = "overwrite_output_dir")]
-    pub overwrite_output_dir: bool,
-    /// Further formats to write, each into a folder of its name in the output folder; see `paddock export`
-    #[arg(long = "export_format", value_enum, value_name = "A,B", value_delimiter = ',')]
-    pub export_format: Vec<Format>,
-
     #[command(flatten)]
     pub common: CommonArgs,
 
@@ -339,7 +358,7 @@ impl CommonArgs {
     }
 }
 
-impl TrainArgs {
+impl RunArgs {
     /// Puts the flags that were given over `config`; the paths are the caller's to place.
     pub fn apply(&self, config: &mut RawConfig) {
         self.common.apply(config);

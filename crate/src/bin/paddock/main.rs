@@ -16,6 +16,7 @@ mod starter;
 mod tokenize;
 mod train;
 mod trained;
+mod validate;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -42,6 +43,8 @@ fn main() -> ExitCode {
         Command::Env => env::run(&mut output),
         Command::Init(args) => init::run(args, &mut output),
         Command::Tokenize(args) => tokenize::run(args, &mut output),
+        Command::Validate(args) => validate::run(args, &mut output),
+        Command::Schema => validate::schema(&mut output),
     }));
     let result = result.unwrap_or_else(|_| {
         Err(files::failure("internal error", "This is a fault in paddock: please report it with what stands above."))

@@ -6,7 +6,10 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use paddock::event::{Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Prediction, Step, When};
+use paddock::{
+    error::Error,
+    event::{Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Prediction, Step, When},
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -112,6 +115,21 @@ impl Output {
     pub fn warning(&mut self, message: String) -> Result<()> {
         let event = Event::Warning { message };
         self.event(&Envelope { run: String::new(), event })
+    }
+
+    /// All that is wrong with a file of settings, where it is more than one thing; gives back what the command ends with.
+    pub fn problems(&mut self, name: &str, errors: &[Error]) -> Result<Failure> {
+        if let [error] = errors {
+            return Ok(error.into());
+        }
+        for problem in errors.iter().map(Failure::from) {
+            if self.json {
+                self.line(&tagged("problem", &json!({"message": problem.message, "advice": problem.advice})))?;
+            } else {
+                self.note(&format!("{}\n    {}", problem.message, problem.advice));
+            }
+        }
+        Ok(failure(format!("{name}: {} settings cannot be used", errors.len()), "Correct what is named above."))
     }
 
     /// How far a file from the hub is.
