@@ -1,4 +1,4 @@
-// Generated from crate/src/event.rs and crate/src/config/raw.rs by tests/suite/protocol.rs. Do not edit.
+// Generated from crate/src/event.rs and crate/src/config/keys.rs by tests/suite/protocol.rs. Do not edit.
 
 export type Command = { "type": "inspect" } | { "type": "open_model",
 name: string, } | { "type": "open_data" } | { "type": "open_config" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate",
@@ -57,7 +57,7 @@ numeric: boolean, };
 export type Plan = { device: string, labels: Array<string>, train_rows: number, validation_rows: number,
 skipped_rows: number, total_steps: number, trainable_parameters: number, total_parameters: number,
 weight_bytes: number, training_bytes: number, activation_bytes: number,
-config_yaml: string, warnings: Array<string>, };
+config: RawConfig, config_yaml: string, warnings: Array<string>, };
 
 export type Step = { step: number, total_steps: number,
 epoch: number, loss: number,
@@ -100,17 +100,36 @@ num_labels?: number | null,
 max_seq_length?: number | null,
 quantization?: string | null, };
 
-export type DataSection = { train_file?: string | null,
-validation_file?: string | null, validation_split?: number | null, text_column?: string | null, label_column?: string | null,
-max_train_samples?: number | null, max_eval_samples?: number | null, };
+export type DataSection = {
+train_file?: string | null,
+validation_file?: string | null,
+validation_split?: number | null,
+text_column?: string | null,
+label_column?: string | null,
+max_train_samples?: number | null,
+max_eval_samples?: number | null, };
 
 export type TrainingSection = {
 method?: string | null,
-batch_size?: number | null, gradient_accumulation_steps?: number | null,
-gradient_checkpointing?: boolean | null, learning_rate?: number | null, num_epochs?: number | null,
-max_steps?: number | null, weight_decay?: number | null, adam_beta1?: number | null, adam_beta2?: number | null, adam_epsilon?: number | null,
-lr_scheduler_type?: string | null, warmup_ratio?: number | null, warmup_steps?: number | null,
-max_grad_norm?: number | null, logging_steps?: number | null, seed?: number | null, };
+batch_size?: number | null,
+gradient_accumulation_steps?: number | null,
+gradient_checkpointing?: boolean | null,
+learning_rate?: number | null,
+num_epochs?: number | null,
+max_steps?: number | null,
+weight_decay?: number | null,
+adam_beta1?: number | null,
+adam_beta2?: number | null,
+adam_epsilon?: number | null,
+lr_scheduler_type?: string | null,
+warmup_ratio?: number | null,
+warmup_steps?: number | null,
+max_grad_norm?: number | null,
+logging_steps?: number | null,
+seed?: number | null, };
 
-export type LoraSection = { r?: number | null, lora_alpha?: number | null, lora_dropout?: number | null,
+export type LoraSection = {
+r?: number | null,
+lora_alpha?: number | null,
+lora_dropout?: number | null,
 target_modules?: Array<string> | null, };

@@ -324,7 +324,8 @@ pub struct Plan {
     pub training_bytes: u64,
     #[ts(type = "number")]
     pub activation_bytes: u64,
-    /// The whole configuration with every default filled in, as YAML.
+    /// The whole configuration with every default filled in, and the same as YAML.
+    pub config: Box<RawConfig>,
     pub config_yaml: String,
     pub warnings: Vec<String>,
 }

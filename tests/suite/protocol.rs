@@ -9,7 +9,7 @@ use ts_rs::{Config as TsConfig, TS};
 fn the_page_has_the_engines_types() {
     let settings = TsConfig::default();
     let mut text = String::from(
-        "// Generated from crate/src/event.rs and crate/src/config/raw.rs by tests/suite/protocol.rs. Do not edit.\n",
+        "// Generated from crate/src/event.rs and crate/src/config/keys.rs by tests/suite/protocol.rs. Do not edit.\n",
     );
     macro_rules! types {
         ($($name:ty),+ $(,)?) => { $( text += &format!("\nexport {}\n", <$name>::decl(&settings)); )+ };
