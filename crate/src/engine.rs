@@ -15,7 +15,8 @@ use crate::{
     plan::{Counts, plan},
     platform::{self, NamedFile},
     prepare::{self, Rows, Tokenizing},
-    train::{Evaluator, Session},
+    sweep::SweepStep,
+    train::{Evaluator, RangeTest, Rates, Session},
     weights::folder::Folder,
 };
 
@@ -23,6 +24,7 @@ use crate::{
 enum Job {
     None,
     Run(Box<Session>),
+    LrFind(Box<RangeTest>),
     Open(Box<Opening>),
     /// Held-out rows on their way to an evaluation, with the texts to show.
     Tokenize(Box<Tokenizing>, Vec<String>),
@@ -94,7 +96,8 @@ impl Engine {
         match &self.job {
             Job::None => false,
             Job::Run(session) => session.state() != State::Paused,
-            Job::Open(_)
+            Job::LrFind(_)
+            | Job::Open(_)
             | Job::Tokenize(..)
             | Job::Evaluate(..)
             | Job::Predict(_)
@@ -137,6 +140,11 @@ impl Engine {
                 self.plan(&config, &rows).await
             }
             Command::Start { config } => self.start(*config).await,
+            Command::SweepNext { sweep, results } => Ok(vec![Event::SweepStep(SweepStep::new(&sweep, &results)?)]),
+            Command::LrFind { config, min_lr, max_lr, num_training_steps } => {
+                self.idle("find a learning rate")?;
+                self.find_rate(&config, Rates::new(min_lr, max_lr, num_training_steps)?).await
+            }
             Command::OpenAdapter { config } => {
                 self.idle("open an adapter")?;
                 let opening = Opening::new(self.folder()?, *config, files).await?;
@@ -165,7 +173,13 @@ impl Engine {
                 self.job = Job::None;
                 Ok(Vec::new())
             }
-            Command::Stop => Ok(self.session("stop")?.stop().into_iter().collect()),
+            Command::Stop => match &mut self.job {
+                Job::LrFind(test) => {
+                    test.stop();
+                    Ok(Vec::new())
+                }
+                _ => Ok(self.session("stop")?.stop().into_iter().collect()),
+            },
             Command::Export { format, dtype, zip } => {
                 self.idle("export")?;
                 self.export(format, dtype, zip)
@@ -234,6 +248,18 @@ impl Engine {
         Ok(events)
     }
 
+    async fn find_rate(&mut self, raw: &RawConfig, rates: Rates) -> Result<Vec<Event>> {
+        let config = Config::resolve(raw)?;
+        let folder = self.folder()?;
+        let rows = prepare::rows(&config, &self.tables)?;
+        let (opened, _) = device::open(config.device).await?;
+        kernels::use_stock(config.kernels == Kernels::Stock);
+        self.run = platform::run_id();
+        self.applied = None;
+        self.job = Job::LrFind(Box::new(RangeTest::new(config, opened, folder, rows, rates)));
+        Ok(vec![Event::State { state: State::Preparing }])
+    }
+
     fn evaluate(&mut self, text: Option<String>, label: Option<String>) -> Result<Vec<Event>> {
         let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
         let mut config = applied.config.clone();
@@ -271,6 +297,13 @@ impl Engine {
                     if let Some(applied) = &mut self.applied {
                         applied.data.clone_from(&self.data);
                     }
+                }
+                Ok(events)
+            }
+            Job::LrFind(test) => {
+                let events = test.advance().await?;
+                if test.done() {
+                    self.job = Job::None;
                 }
                 Ok(events)
             }

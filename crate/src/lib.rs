@@ -26,6 +26,7 @@ pub mod plan;
 pub mod platform;
 pub mod prepare;
 pub mod rng;
+pub mod sweep;
 pub mod tokenizer;
 pub mod train;
 pub mod weights;

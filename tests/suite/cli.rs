@@ -3,6 +3,7 @@
 mod bad_input;
 pub mod fixture;
 mod recipes;
+mod sweep;
 mod tokens;
 mod validate;
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use paddock::{config::*, event::*};
+use paddock::{config::*, event::*, sweep::*};
 use ts_rs::{Config as TsConfig, TS};
 
 #[test]
@@ -30,6 +30,8 @@ fn the_page_has_the_engines_types() {
         Column,
         Plan,
         Step,
+        LrCurve,
+        LrPoint,
         When,
         Evaluation,
         Metrics,
@@ -43,6 +45,16 @@ fn the_page_has_the_engines_types() {
         DataSection,
         TrainingSection,
         LoraSection,
+        Sweep,
+        SearchSection,
+        Values,
+        Range,
+        Scale,
+        Trial,
+        TrialResult,
+        SweepStep,
+        Report,
+        Row,
     );
     let text = without_comments(&text);
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../www/protocol.d.ts");

@@ -3,6 +3,7 @@
 mod evaluator;
 mod loss;
 mod optimizer;
+mod range_test;
 mod schedule;
 mod session;
 mod trainer;
@@ -11,6 +12,7 @@ mod vocabulary;
 pub use evaluator::{Evaluator, argmax, softmax};
 pub use loss::Loss;
 pub use optimizer::{AdamW, AdamWConfig, clip_factor, global_norm};
+pub use range_test::{RangeTest, Rates};
 pub use schedule::factor;
 pub use session::Session;
 pub use trainer::{Outcome, Pending, Trainer, forward, measure};

@@ -43,6 +43,11 @@ pub enum Command {
     Tokenize(TokenizeArgs),
     /// Check a run's settings: all that is wrong with its lines, or the whole with every default filled in
     Validate(Box<ValidateArgs>),
+    /// Try settings over a base, one run each, and compare them with the base's own; goes on where it was stopped
+    Sweep(Box<SweepArgs>),
+    /// Learning-rate range test: raise the rate until the loss runs away, and suggest where it falls most steeply
+    #[command(name = "lr_find", alias = "lr-find")]
+    LrFind(Box<LrFindArgs>),
     /// Print the JSON Schema of run.yaml, by which editors complete it
     Schema,
 }
@@ -67,6 +72,36 @@ pub struct ValidateArgs {
     /// A run's settings as YAML; flags go over them
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct LrFindArgs {
+    /// The first step's rate
+    #[arg(long = "min_lr", value_name = "RATE", default_value_t = 1e-6)]
+    pub min_lr: f64,
+    /// The last step's rate, where the loss has not run away before
+    #[arg(long = "max_lr", value_name = "RATE", default_value_t = 1.0)]
+    pub max_lr: f64,
+    /// Steps from one to the other
+    #[arg(long = "num_training_steps", value_name = "N", default_value_t = 100)]
+    pub num_training_steps: u64,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// What to try, as YAML: `base`, `space`, `strategy` and more; flags go over the base
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where the record of the trials and the best settings go
+    #[arg(long = "output_dir", value_name = "DIR", default_value = "out")]
+    pub output_dir: PathBuf,
+    /// Begin again, in place of what an earlier sweep left in the output folder
+    #[arg(long = "overwrite_output_dir")]
+    pub overwrite_output_dir: bool,
     #[command(flatten)]
     pub run: RunArgs,
 }

@@ -8,11 +8,13 @@ mod export;
 mod files;
 mod hub;
 mod init;
+mod lr_find;
 mod model;
 mod output;
 mod rows;
 mod settings;
 mod starter;
+mod sweep;
 mod tokenize;
 mod train;
 mod trained;
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         Command::Init(args) => init::run(args, &mut output),
         Command::Tokenize(args) => tokenize::run(args, &mut output),
         Command::Validate(args) => validate::run(args, &mut output),
+        Command::LrFind(args) => lr_find::run(args, &mut output),
+        Command::Sweep(args) => sweep::run(args, &mut output),
         Command::Schema => validate::schema(&mut output),
     }));
     let result = result.unwrap_or_else(|_| {
