@@ -18,8 +18,9 @@ use crate::{
     prepare::{self, Rows, Tokenizing},
     record::Record,
     storage::Storage,
+    sweep::SweepStep,
     train::{
-        Evaluator, Fault, Parts, Session,
+        Evaluator, Fault, Parts, RangeTest, Rates, Session,
         checkpoint::{self, Fingerprints},
     },
     weights::folder::Folder,
@@ -29,6 +30,7 @@ use crate::{
 enum Job {
     None,
     Run(Box<Session>),
+    LrFind(Box<RangeTest>),
     Open(Box<Opening>),
     /// Held-out rows on their way to an evaluation, with the texts to show.
     Tokenize(Box<Tokenizing>, Vec<String>),
@@ -124,7 +126,8 @@ impl Engine {
         match &self.job {
             Job::None => false,
             Job::Run(session) => session.state() != State::Paused,
-            Job::Open(_)
+            Job::LrFind(_)
+            | Job::Open(_)
             | Job::Tokenize(..)
             | Job::Evaluate(..)
             | Job::Predict(_)
@@ -176,6 +179,11 @@ impl Engine {
                 self.plan(&config, &rows).await
             }
             Command::Start { config, resume, smaller } => self.start(*config, files, resume, smaller).await,
+            Command::SweepNext { sweep, results } => Ok(vec![Event::SweepStep(SweepStep::new(&sweep, &results)?)]),
+            Command::LrFind { config, min_lr, max_lr, num_training_steps } => {
+                self.idle("find a learning rate")?;
+                self.find_rate(&config, Rates::new(min_lr, max_lr, num_training_steps)?).await
+            }
             Command::OpenAdapter { config } => {
                 self.idle("open an adapter")?;
                 let opening = Opening::new(self.folder()?, *config, files).await?;
@@ -204,7 +212,13 @@ impl Engine {
                 self.job = Job::None;
                 Ok(vec![Event::State { state: State::Idle }])
             }
-            Command::Stop => Ok(self.session("stop")?.stop().into_iter().collect()),
+            Command::Stop => match &mut self.job {
+                Job::LrFind(test) => {
+                    test.stop();
+                    Ok(Vec::new())
+                }
+                _ => Ok(self.session("stop")?.stop().into_iter().collect()),
+            },
             Command::Export { format, dtype, zip } => {
                 self.idle("export")?;
                 self.export(format, dtype, zip)
@@ -326,6 +340,18 @@ impl Engine {
         Ok(events)
     }
 
+    async fn find_rate(&mut self, raw: &RawConfig, rates: Rates) -> Result<Vec<Event>> {
+        let config = Config::resolve(raw)?;
+        let folder = self.folder()?;
+        let rows = prepare::rows(&config, &self.tables, &[])?;
+        let (opened, _) = device::open(config.device).await?;
+        kernels::use_stock(config.kernels == Kernels::Stock);
+        self.run = platform::run_id();
+        self.applied = None;
+        self.job = Job::LrFind(Box::new(RangeTest::new(config, opened, folder, rows, rates)));
+        Ok(vec![Event::State { state: State::Preparing }])
+    }
+
     fn evaluate(&mut self, text: Option<String>, label: Option<String>) -> Result<Vec<Event>> {
         let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
         let mut config = applied.config.clone();
@@ -360,6 +386,13 @@ impl Engine {
                     && let Job::Run(session) = std::mem::replace(&mut self.job, Job::None)
                 {
                     self.applied = session.into_result();
+                }
+                Ok(events)
+            }
+            Job::LrFind(test) => {
+                let events = test.advance().await?;
+                if test.done() {
+                    self.job = Job::None;
                 }
                 Ok(events)
             }

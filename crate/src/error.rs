@@ -10,9 +10,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     // ---- configuration
-    /// A key whose value cannot be used.
-    #[error("{key}: expected {expected}, got {got}")]
-    Config { key: String, expected: String, got: String },
+    /// A key whose value cannot be used; `place` is `run.yaml line 3: ` where it was read from a file, `nearest` the word
+    /// that was probably meant.
+    #[error("{place}{key}: expected {expected}, got {got}")]
+    Config { place: String, key: String, expected: String, got: String, nearest: Option<String> },
     /// A configuration file that cannot be read; `place` is `run.yaml line 3`.
     #[error("{place}: {message}")]
     ConfigSyntax { place: String, message: String, advice: String },
@@ -86,7 +87,31 @@ fn at_tensor(tensor: &Option<String>) -> String {
 
 impl Error {
     pub fn config(key: impl Into<String>, expected: impl Into<String>, got: impl std::fmt::Display) -> Self {
-        Self::Config { key: key.into(), expected: expected.into(), got: got.to_string() }
+        let (key, expected, got) = (key.into(), expected.into(), got.to_string());
+        Self::Config { place: String::new(), key, expected, got, nearest: None }
+    }
+
+    /// About a configuration file, or one of its lines.
+    pub fn syntax(place: &str, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::ConfigSyntax { place: place.to_owned(), message: message.into(), advice: advice.into() }
+    }
+
+    /// Where the key was written.
+    #[must_use]
+    pub fn at(mut self, written: String) -> Self {
+        if let Self::Config { place, .. } = &mut self {
+            *place = format!("{written}: ");
+        }
+        self
+    }
+
+    /// What the unknown word was probably meant to be.
+    #[must_use]
+    pub fn nearest(mut self, word: Option<&str>) -> Self {
+        if let Self::Config { nearest, .. } = &mut self {
+            *nearest = word.map(str::to_owned);
+        }
+        self
     }
 
     /// About a data file as a whole.
@@ -141,6 +166,7 @@ impl Error {
     /// What the person can change.
     pub fn advice(&self) -> String {
         match self {
+            Self::Config { nearest: Some(word), .. } => format!("Did you mean `{word}`?"),
             Self::Config { key, expected, .. } => format!("Set {key} to {expected}, or leave it out for its default."),
             Self::ConfigSyntax { advice, .. }
             | Self::Data { advice, .. }

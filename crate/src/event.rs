@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::config::RawConfig;
+use crate::{
+    config::RawConfig,
+    sweep::{Sweep, SweepStep, TrialResult},
+};
 
 /// What a shell asks of the engine. Files travel beside the command as handles, never inside it.
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
@@ -42,6 +45,21 @@ pub enum Command {
         #[serde(default)]
         #[ts(optional, as = "Option<bool>")]
         smaller: bool,
+    },
+    /// Learning-rate range test: train on throw-away weights while the rate rises from `min_lr` to `max_lr`, each step
+    /// by the same factor, until the loss runs away: answered by [`Event::LrCurve`]. [`Command::Stop`] ends it early.
+    LrFind {
+        config: Box<RawConfig>,
+        min_lr: f64,
+        max_lr: f64,
+        #[ts(type = "number")]
+        num_training_steps: u64,
+    },
+    /// Plan a sweep, given the results so far: answered by [`Event::SweepStep`], and changes nothing. The shell runs the
+    /// trial by [`Command::Start`] and asks again with its result.
+    SweepNext {
+        sweep: Box<Sweep>,
+        results: Vec<TrialResult>,
     },
     /// Load an adapter handed over beside the command (a PEFT folder's files, or a zip of them) onto the opened model,
     /// ready for [`Command::Predict`]: answered by [`Event::AdapterOpened`]. Without files the model's own head is taken.
@@ -154,6 +172,9 @@ pub enum Event {
     },
     /// One optimizer step that was due for logging.
     Step(Step),
+    SweepStep(SweepStep),
+    /// The range test is over.
+    LrCurve(LrCurve),
     Evaluation(Evaluation),
     /// Everything that the run needs to go on from here is stored.
     Checkpoint(CheckpointInfo),
@@ -345,7 +366,8 @@ pub struct Plan {
     pub training_bytes: u64,
     #[ts(type = "number")]
     pub activation_bytes: u64,
-    /// The whole configuration with every default filled in, as YAML.
+    /// The whole configuration with every default filled in, and the same as YAML.
+    pub config: Box<RawConfig>,
     pub config_yaml: String,
     pub warnings: Vec<String>,
 }
@@ -366,6 +388,25 @@ pub struct Step {
     pub learning_rate: f64,
     pub tokens_per_second: f64,
     pub seconds: f64,
+}
+
+/// Losses by learning rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct LrCurve {
+    /// In the order of the steps, with rising rates.
+    pub points: Vec<LrPoint>,
+    /// Where the loss falls most steeply; none where it does not fall.
+    pub suggestion: Option<f64>,
+    /// Whether the loss ran away before the highest rate.
+    pub diverged: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
+pub struct LrPoint {
+    pub learning_rate: f64,
+    pub loss: f64,
+    /// Exponential average of the losses so far.
+    pub smoothed: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]

@@ -29,6 +29,7 @@ pub mod record;
 pub mod rng;
 pub mod state;
 pub mod storage;
+pub mod sweep;
 pub mod tokenizer;
 pub mod train;
 pub mod weights;

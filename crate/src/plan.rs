@@ -93,6 +93,7 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
         weight_bytes: shapes.iter().map(bytes).sum::<u64>() + (total - base) * float,
         training_bytes: trainable * float + AdamW::bytes(trainable),
         activation_bytes: activations(config, model, longest, half),
+        config: Box::new(config.into()),
         config_yaml: config.to_yaml(),
         warnings,
     })

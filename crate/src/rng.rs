@@ -6,6 +6,9 @@ use rand_chacha::ChaCha8Rng;
 /// What a stream is used for; no two uses of a seed share numbers. Streams below are epochs of the shuffle.
 pub const INIT: u64 = u64::MAX - 2;
 
+/// The trials of a sweep, of which trial `n` has stream `SWEEP + n`.
+pub const SWEEP: u64 = 1 << 62;
+
 pub fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream);

@@ -147,7 +147,8 @@ function plan(config) {
   const steps = config.training.max_steps ?? Math.max(1, Math.round((train / batch) * epochs));
   return {
     type: 'plan', device: config.device === 'gpu' ? 'gpu' : 'cpu', labels, train_rows: train, validation_rows: held, skipped_rows: data.skipped, total_steps: steps,
-    trainable_parameters: 84_480, total_parameters: 2_293_760, weight_bytes: 9_175_040, training_bytes: 1_351_680, activation_bytes: 21_400_000, config_yaml: yaml(config),
+    trainable_parameters: 84_480, total_parameters: 2_293_760, weight_bytes: 9_175_040, training_bytes: 1_351_680, activation_bytes: 21_400_000,
+    config: parseYaml(yaml(config), 'run.yaml'), config_yaml: yaml(config),
     warnings: data.skipped ? [`${data.skipped} rows have no text or no label and are left out: rows 7, 19.`] : [],
   };
 }

@@ -1,9 +1,10 @@
 // The page's own arithmetic: axes, averages, and the form's way to a configuration and back.
 
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { nearest, smooth, thin, ticks } from '../../www/charts/scale.js'
-import { FIELDS, MODULES, fromConfig, namedField, readForm, resolvedValues, toConfig, unreadable } from '../../www/app/config.js'
+import { DEVICES, FIELDS, MODULES, fromConfig, namedField, readForm, taken, toConfig, unreadable } from '../../www/app/config.js'
 import { initial, noRun, reduce, remaining, taskOf } from '../../www/app/store.js'
 
 const choices = { form: {}, kept: {}, heldOut: '', regression: false, device: 'auto', model: 'starter', data: 'mail.csv', textColumn: 'text', labelColumn: 'label' }
@@ -93,9 +94,30 @@ test('only a form is remembered as one', () => {
   for (const spoilt of [null, 3, 'x', [], { method: 'magic' }, { seed: '1'.repeat(500) }]) assert.deepEqual(readForm(spoilt), {})
 })
 
-test("the engine's YAML gives the placeholders, and its errors their field", () => {
-  const values = resolvedValues('task: text-classification\ntraining:\n  learning_rate: 5e-4 # a hint\n  max_steps: null\nlora:\n  r: 8\n  target_modules:\n  - q_proj\n')
-  assert.deepEqual(values, { learning_rate: '5e-4', r: '8' })
+test("the form's kinds and choices are the engine's", async () => {
+  const schema = JSON.parse(await readFile(new URL('../../docs/run.schema.json', import.meta.url), 'utf8'))
+  for (const { key, section, kind, options } of FIELDS) {
+    const of = schema.properties[section].properties[key]
+    const wanted = { number: of.type, integer: of.type, choice: of.enum ? 'choice' : of.type, modules: of.type }[kind]
+    assert.equal({ number: 'number', integer: 'integer', choice: of.enum ? 'choice' : 'boolean', modules: 'array' }[kind], wanted, key)
+    if (kind === 'choice') assert.deepEqual(options, of.enum ?? ['false', 'true'], key)
+    if (kind === 'modules') assert.deepEqual(MODULES, of.items.enum)
+  }
+  assert.deepEqual(DEVICES, schema.properties.device.enum)
+})
+
+test('keys without a field, of today and of tomorrow, are kept', () => {
+  const written = { task: 'text-classification', device: 'cpu', model: {}, data: {}, training: { save_steps: 7 }, lora: {}, recovery: { retries: 2 } }
+  const { kept, form } = fromConfig(written)
+  assert.deepEqual(kept, { task: 'text-classification', 'training.save_steps': 7, 'recovery.retries': 2 })
+  const back = toConfig({ ...choices, form, kept, model: '', data: '', textColumn: '', labelColumn: '', device: 'cpu' })
+  assert.deepEqual(back, written)
+})
+
+test("the engine's values are the placeholders, and its errors name their field", () => {
+  const config = { model: {}, data: {}, training: { learning_rate: 5e-4, gradient_checkpointing: false, max_steps: null }, lora: { r: 8 } }
+  const values = FIELDS.map((field) => [field.key, taken(config, field)]).filter(([, value]) => value !== undefined)
+  assert.deepEqual(values, [['learning_rate', '0.0005'], ['r', '8'], ['gradient_checkpointing', 'false']])
   assert.equal(namedField('training.batch_size: expected a whole number from 1 to 65536, got 0'), 'batch_size')
   assert.equal(namedField('lora.r: expected 1 or more, got 0'), 'r')
   assert.equal(namedField('the file or a row is broken'), undefined)

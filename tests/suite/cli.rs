@@ -6,7 +6,9 @@ pub mod fixture;
 mod packed;
 mod recipes;
 mod resume;
+mod sweep;
 mod tokens;
+mod validate;
 
 use std::{
     io::{BufRead, BufReader, Write},

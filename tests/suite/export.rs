@@ -372,7 +372,9 @@ fn an_export_comes_in_pieces_without_gaps_and_can_be_stopped() {
     for zip in [false, true] {
         let command = Command::Export { format: ExportFormat::Gguf, dtype: Some(ExportDType::F16), zip };
         let started = fine(block_on(engine.handle(command.clone(), Vec::new())));
-        let [Event::ExportStarted { files, .. }] = started.as_slice() else { panic!("{started:?}") };
+        let [Event::State { .. }, Event::ExportStarted { files, .. }] = started.as_slice() else {
+            panic!("{started:?}")
+        };
         let mut got: Vec<(String, u64)> = Vec::new();
         let mut exported = Vec::new();
         while engine.busy() {

@@ -11,3 +11,4 @@ mod memory;
 mod protocol;
 mod qlora;
 mod runs;
+mod schema;

@@ -2,14 +2,14 @@
 
 use std::{fs, path::PathBuf};
 
-use paddock::{config::*, event::*};
+use paddock::{config::*, event::*, sweep::*};
 use ts_rs::{Config as TsConfig, TS};
 
 #[test]
 fn the_page_has_the_engines_types() {
     let settings = TsConfig::default();
     let mut text = String::from(
-        "// Generated from crate/src/event.rs and crate/src/config/raw.rs by tests/suite/protocol.rs. Do not edit.\n",
+        "// Generated from crate/src/event.rs and crate/src/config/keys.rs by tests/suite/protocol.rs. Do not edit.\n",
     );
     macro_rules! types {
         ($($name:ty),+ $(,)?) => { $( text += &format!("\nexport {}\n", <$name>::decl(&settings)); )+ };
@@ -30,6 +30,8 @@ fn the_page_has_the_engines_types() {
         Column,
         Plan,
         Step,
+        LrCurve,
+        LrPoint,
         When,
         Evaluation,
         Metrics,
@@ -50,6 +52,16 @@ fn the_page_has_the_engines_types() {
         TrainingSection,
         LoraSection,
         RecoverySection,
+        Sweep,
+        SearchSection,
+        Values,
+        Range,
+        Scale,
+        Trial,
+        TrialResult,
+        SweepStep,
+        Report,
+        Row,
     );
     let text = without_comments(&text);
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../www/protocol.d.ts");

@@ -1,15 +1,14 @@
 // @ts-check
 /**
  * The settings form and the configuration it stands for. An empty field is an absent key: the defaults are the engine's alone,
- * and come back in the plan's `config_yaml`. Values are checked by the engine, so that form, file and command line agree.
+ * and come back in the plan's `config`. Values are checked by the engine, so that form, file and command line agree.
  *
  * @typedef {import('../protocol.js').RawConfig} RawConfig
  * @typedef {'model' | 'data' | 'training' | 'lora' | 'recovery'} Section
  * @typedef {'basic' | 'lora' | 'advanced' | 'care'} Group
  * @typedef {{ key: string, section: Section, group: Group, kind: 'integer' | 'number' | 'choice' | 'modules', options?: string[] }} Field
  * @typedef {Record<string, string>} Form
- * @typedef {'task' | 'kernels' | 'device' | 'model.type' | 'model.num_labels' | 'training.report_to'} KeptKey keys of a file that have no field here
- * @typedef {Partial<Record<KeptKey, string | number>>} Kept
+ * @typedef {Record<string, any>} Kept keys of a file that have no field here, by their full names
  */
 
 export const MODULES = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
@@ -104,12 +103,25 @@ export function toConfig({ form, kept, device, model, data, heldOut, textColumn,
   const config = { task: 'text-classification', device, ...sections };
   for (const [key, value] of Object.entries(kept)) {
     const [section, name] = key.split('.');
-    if (name) config[section][name] = value;
+    if (name) (config[section] ??= {})[name] = value;
     else config[section] = value;
   }
   if (regression) config.model.num_labels = 1;
   return config;
 }
+
+/** Keys that other steps choose. */
+const CHOSEN = ['model.name_or_path', 'data.train_file', 'data.validation_file', 'data.text_column', 'data.label_column'];
+
+/**
+ * Every key with its full name.
+ * @param {RawConfig} config @returns {Array<[string, any]>}
+ */
+const keysOf = (config) =>
+  Object.entries(config).flatMap(([name, value]) => {
+    if (!value || typeof value !== 'object') return [[name, value]];
+    return Object.entries(value).map(([key, inner]) => /** @type {[string, any]} */ ([`${name}.${key}`, inner]));
+  });
 
 /**
  * The way back: a configuration as a file has it onto the form. What has no field is kept and sent on; the files that it names are
@@ -129,18 +141,12 @@ export function fromConfig(config) {
   }
   const { model, data } = config;
   const regression = model.num_labels === 1;
-  /** @type {Array<[KeptKey, string | number | null | undefined]>} */
-  const others = [
-    ['task', config.task],
-    ['kernels', config.kernels],
-    ['device', DEVICES.includes(config.device ?? 'auto') ? null : config.device],
-    ['model.type', model.type],
-    ['training.report_to', config.training.report_to],
-    ['model.num_labels', regression ? null : model.num_labels],
-  ];
+  const known = new Set([...FIELDS.map(({ section, key }) => `${section}.${key}`), ...CHOSEN]);
+  if (regression) known.add('model.num_labels');
+  if (DEVICES.includes(config.device ?? 'auto')) known.add('device');
   /** @type {Kept} */
   const kept = {};
-  for (const [key, value] of others) if (value !== null && value !== undefined) kept[key] = value;
+  for (const [key, value] of keysOf(config)) if (value !== null && value !== undefined && !known.has(key)) kept[key] = value;
   return {
     form,
     kept,
@@ -176,15 +182,10 @@ export function namedField(message) {
 }
 
 /**
- * The values that the engine took, read from its own YAML for the fields' placeholders.
- * @param {string} yaml @returns {Record<string, string>}
+ * The value that the engine took for a field, as the form would have it.
+ * @param {RawConfig} config a plan's, every default filled in @param {Field} field @returns {string | undefined}
  */
-export function resolvedValues(yaml) {
-  /** @type {Record<string, string>} */
-  const values = {};
-  for (const line of yaml.split('\n')) {
-    const match = /^\s+(\w+):\s+([^#\n]+?)\s*(?:#.*)?$/.exec(line);
-    if (match && match[2] !== 'null' && match[2] !== '~') values[match[1]] = match[2].replace(/^["']|["']$/g, '');
-  }
-  return values;
+export function taken(config, { key, section }) {
+  const value = /** @type {any} */ (config[section])[key] ?? undefined;
+  return value === undefined ? undefined : String(value);
 }

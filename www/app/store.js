@@ -50,6 +50,8 @@ export const PANEL_OF = {
   open_config: 'config',
   check: 'settings',
   start: 'train',
+  lr_find: 'settings',
+  sweep_next: 'settings',
   pause: 'train',
   resume: 'train',
   stop: 'train',

@@ -2,7 +2,7 @@
 import { h, region, setText, updateAll } from './dom.js';
 import { button, card, droppable, fact, facts, spinner, trouble, warnings } from './common.js';
 import { loadButton, loadedPart, yamlPart } from './yaml.js';
-import { FIELDS, MODULES, namedField, resolvedValues, unreadable } from '../app/config.js';
+import { FIELDS, MODULES, namedField, taken, unreadable } from '../app/config.js';
 import { occupied } from '../app/store.js';
 import { bytes, compact, int, pct, t } from '../app/i18n.js';
 
@@ -90,8 +90,8 @@ function fieldPart(field, setField) {
       ? h('select', { id, 'data-testid': id, ...described }, h('option', { value: '' }, ''), (field.options ?? []).map((option) => h('option', { value: option }, t(`fields.${key}.${option}`))))
       : h('input', { id, 'data-testid': id, type: 'text', inputmode: kind === 'integer' ? 'numeric' : 'decimal', autocomplete: 'off', spellcheck: 'false', ...described });
   control.addEventListener(kind === 'choice' ? 'change' : 'input', () => setField(key, control.value.trim()));
-  /** @type {string} */
-  let yaml = '';
+  /** @type {import('../protocol.js').Plan['config'] | null} */
+  let shown = null;
   const element = h('label', { class: 'field', for: id }, name, control, hint, wrong);
   return {
     element,
@@ -106,13 +106,13 @@ function fieldPart(field, setField) {
       wrong.hidden = !odd && !refused;
       setText(wrong, odd ? t(kind === 'integer' ? 'settings.not_integer' : 'settings.not_number') : refused ? failure.message : '');
       control.setAttribute('aria-invalid', String(odd || refused));
-      if (state.plan && state.plan.config_yaml !== yaml) {
-        yaml = state.plan.config_yaml;
-        const taken = resolvedValues(yaml)[key];
-        const text = taken === undefined ? t('settings.unset') : t('settings.default', { value: field.options ? t(`fields.${key}.${taken}`) : taken });
+      if (state.plan && state.plan.config !== shown) {
+        shown = state.plan.config;
+        const used = taken(shown, field);
+        const text = used === undefined ? t('settings.unset') : t('settings.default', { value: field.options ? t(`fields.${key}.${used}`) : used });
         if (control instanceof HTMLInputElement) control.placeholder = value === '' ? text : '';
         else if (value === '') setText(control.options[0], text);
-      } else if (!yaml && control instanceof HTMLSelectElement) setText(control.options[0], t('settings.unset'));
+      } else if (!shown && control instanceof HTMLSelectElement) setText(control.options[0], t('settings.unset'));
     },
   };
 }

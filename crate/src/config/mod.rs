@@ -1,12 +1,19 @@
 //! One configuration, two views: [`RawConfig`] is what a person wrote (YAML or form), [`Config`] has every default
-//! filled in and every value checked.
+//! filled in and every value checked. Both, the ranges and the JSON Schema come from the one table in `keys.rs`.
 
-mod raw;
+pub(crate) mod keys;
+pub(crate) mod nearest;
 mod resolved;
-mod yaml;
+pub(crate) mod rule;
+mod schema;
+pub(crate) mod tree;
+pub(crate) mod yaml;
 
-pub use raw::{DataSection, LoraSection, ModelSection, RawConfig, RecoverySection, TrainingSection};
-pub use resolved::{
-    BestMetric, Config, DataConfig, DeviceChoice, Kernels, LoraConfig, Method, MixedPrecision, ModelConfig, ModelType,
-    Quantization, RecoveryConfig, ReportTo, Schedule, TARGET_MODULES, Task, TrainingConfig,
+pub use keys::{
+    Config, DataConfig, DataSection, LoraConfig, LoraSection, ModelConfig, ModelSection, RawConfig, RecoveryConfig,
+    RecoverySection, TARGET_MODULES, TrainingConfig, TrainingSection,
 };
+pub use resolved::{
+    BestMetric, DeviceChoice, Kernels, Method, MixedPrecision, ModelType, Quantization, ReportTo, Schedule, Task,
+};
+pub use schema::json_schema;

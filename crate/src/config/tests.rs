@@ -1,4 +1,8 @@
-use super::super::*;
+use super::super::{
+    keys,
+    rule::{Key, Kind},
+    *,
+};
 use crate::error::Error;
 use crate::platform::{Memory, NamedFile};
 
@@ -58,7 +62,10 @@ fn a_handed_over_file_is_read_or_named() {
     assert_eq!(read("empty.yaml", b"").expect("defaults"), RawConfig::default());
     for (bytes, says) in [
         (&b"training:\n  batch_sise: 4\n"[..], "a.yaml line 2: unknown key `batch_sise`"),
-        (b"training:\n  batch_size: many\n", "a.yaml line 2: `batch_size: many`"),
+        (
+            b"training:\n  batch_size: many\n",
+            "a.yaml line 2: training.batch_size: expected a whole number from 1 to 65536, got `many`",
+        ),
         (b"\xff\xfet\0", "a.yaml: not text in UTF-8"),
         (&[b'#'; (1 << 20) + 1], "a.yaml: 1048577 bytes"),
     ] {
@@ -205,24 +212,165 @@ fn set_takes_a_key_and_a_value() {
         let error = raw.set("training.batch_size", value).expect_err(value);
         assert!(error.to_string().starts_with("training.batch_size: expected"), "{error}");
     }
-    // NaN comes through as a number, and is refused where every value is checked.
-    raw.set("training.learning_rate", ".nan").expect("a float");
-    assert!(matches!(Config::resolve(&raw), Err(Error::Config { key, .. }) if key == "training.learning_rate"));
+    let error = raw.set("training.learning_rate", ".nan").expect_err("not a number");
+    assert!(error.to_string().starts_with("training.learning_rate: expected a number above 0"), "{error}");
+}
+
+/// A value that the key takes, as YAML, other than its default.
+fn good(key: &Key) -> String {
+    match key.rule.kind {
+        Kind::Text => "x".to_owned(),
+        Kind::Flag => "true".to_owned(),
+        Kind::Whole { least, .. } => (least + 1).to_string(),
+        Kind::Real { least, most, .. } => (least + (most - least) / 64.0).to_string(),
+        Kind::Word(words) => words[words.len() - 1].to_owned(),
+        Kind::Words(words) => format!("[{}]", words[0]),
+    }
+}
+
+fn document(key: &Key, value: &str) -> String {
+    match key.name.split_once('.') {
+        None => format!("{}: {value}\n", key.name),
+        Some((section, name)) => format!("# first\n{section}:\n  {name}: {value}\n"),
+    }
 }
 
 #[test]
-fn every_key_can_be_set_and_merged() {
-    for (key, kind) in super::KEYS {
-        let value = match kind {
-            super::Kind::Text => "x",
-            super::Kind::Number => "1",
-            super::Kind::Flag => "true",
-            super::Kind::List => "x",
-        };
+fn every_key_can_be_set_merged_and_written() {
+    for key in keys::all() {
         let mut one = RawConfig::default();
-        one.set(key, value).expect(key);
-        assert_ne!(one, RawConfig::default(), "{key}");
-        assert_eq!(RawConfig::default().merge(one.clone()), one, "{key}");
-        assert_eq!(one.clone().merge(RawConfig::default()), one, "{key}");
+        one.set(key.name, &good(key)).expect(key.name);
+        assert_ne!(one, RawConfig::default(), "{}", key.name);
+        assert_eq!(RawConfig::default().merge(one.clone()), one, "{}", key.name);
+        assert_eq!(one.clone().merge(RawConfig::default()), one, "{}", key.name);
+        assert_eq!(RawConfig::from_yaml(&document(key, &good(key)), "run.yaml").expect(key.name), one);
+        // What is resolved says it again, and so does what that is written as.
+        let config = Config::resolve(&one).expect(key.name);
+        let written = RawConfig::from(&config);
+        assert_eq!(one.merge(written.clone()), written, "{}", key.name);
+        assert_eq!(RawConfig::from_yaml(&config.to_yaml(), "run.yaml").expect(key.name), written);
+    }
+}
+
+#[test]
+fn every_range_ends_where_it_says_and_names_the_line() {
+    let line = |key: &Key| if key.name.contains('.') { 3 } else { 1 };
+    for key in keys::all() {
+        let (taken, refused): (Vec<String>, Vec<String>) = match key.rule.kind {
+            Kind::Text => {
+                (vec!["yes".into(), "5".into(), "1.50".into(), "''".into()], vec!["[a]".into(), "{a: b}".into()])
+            }
+            Kind::Flag => (vec!["false".into()], vec!["5".into(), "maybe".into(), "'true'".into()]),
+            Kind::Whole { least, most } => {
+                let beyond = [least.checked_sub(1), most.checked_add(1)].into_iter().flatten().map(|n| n.to_string());
+                let odd =
+                    ["1.5", "-1", "1e400", ".nan", "four", "'4'", "[1]", "18446744073709551616"].map(str::to_owned);
+                (vec![least.to_string(), most.to_string()], beyond.chain(odd).collect())
+            }
+            Kind::Real { least, least_open, most, most_open } => {
+                let mut taken = vec![((least + most) / 2.0).to_string()];
+                let mut refused = [".nan", ".inf", "-.inf", "1e999", "much", "[1.0]"].map(str::to_owned).to_vec();
+                refused.extend([(least - 1e-9).to_string(), (most + 1e-9).to_string()]);
+                if least_open { &mut refused } else { &mut taken }.push(least.to_string());
+                if most_open { &mut refused } else { &mut taken }.push(most.to_string());
+                (taken, refused)
+            }
+            Kind::Word(words) => {
+                (words.iter().map(|word| (*word).to_owned()).collect(), vec!["x".into(), "[auto]".into()])
+            }
+            Kind::Words(words) => {
+                (vec![format!("[{}]", words.join(", "))], vec!["[]".into(), "x".into(), "[x]".into()])
+            }
+        };
+        for value in taken {
+            RawConfig::from_yaml(&document(key, &value), "run.yaml").unwrap_or_else(|error| panic!("{value}: {error}"));
+        }
+        for value in refused {
+            let error = RawConfig::from_yaml(&document(key, &value), "run.yaml").expect_err(&value);
+            let start = format!("run.yaml line {}: {}: expected {}, got ", line(key), key.name, key.expected());
+            assert!(error.to_string().starts_with(&start), "{value}: {error}");
+        }
+        assert_eq!(RawConfig::from_yaml(&document(key, "~"), "run.yaml").expect("absent"), RawConfig::default());
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_told_with_its_line() {
+    let yaml = "\
+task: text-clasification
+trainning:
+  seed: 1
+training:
+  batch_size: many
+  learningrate: 0.1
+  lr_scheduler_type: cosinus
+  num_epochs: 0
+lora: [1]
+lora_alpha: 3
+";
+    let errors = RawConfig::check_yaml(yaml, "run.yaml").expect_err("wrong throughout");
+    let told: Vec<_> = errors.iter().map(|error| (error.to_string(), error.advice())).collect();
+    let wanted = [
+        (
+            "run.yaml line 1: task: expected text-classification or text-generation",
+            "Did you mean `text-classification`?",
+        ),
+        ("run.yaml line 2: unknown key `trainning`", "Did you mean `training`?"),
+        (
+            "run.yaml line 5: training.batch_size: expected a whole number from 1 to 65536, got `many`",
+            "Set training.batch_size",
+        ),
+        ("run.yaml line 6: unknown key `learningrate`", "Did you mean `learning_rate`?"),
+        (
+            "run.yaml line 7: training.lr_scheduler_type: expected linear or cosine or constant",
+            "Did you mean `cosine`?",
+        ),
+        ("run.yaml line 8: training.num_epochs: expected a number above 0 and at most 1000000, got 0", "Set training"),
+        ("run.yaml line 9: lora: expected keys with values, got a list", "Write each key on a line of its own"),
+        ("run.yaml line 10: unknown key `lora_alpha`", "Did you mean `lora.lora_alpha`?"),
+    ];
+    assert_eq!(told.len(), wanted.len(), "{told:#?}");
+    for ((message, advice), (start, hint)) in told.iter().zip(wanted) {
+        assert!(message.starts_with(start) && advice.starts_with(hint), "{message}: {advice}");
+    }
+}
+
+#[test]
+fn options_that_exclude_each_other_name_the_line() {
+    for (yaml, line) in [
+        ("model:\n  quantization: q4_0\ntraining:\n  method: full\n", 2),
+        ("data: {text_column: a,\n  label_column: a}\n", 2),
+        ("training:\n  warmup_steps: 3\n  warmup_ratio: 0.1\n", 3),
+    ] {
+        let error = RawConfig::from_yaml(yaml, "run.yaml").expect_err(yaml).to_string();
+        assert!(error.starts_with(&format!("run.yaml line {line}: ")), "{error}");
+    }
+}
+
+#[test]
+fn aliases_and_merged_keys_are_read() {
+    let yaml = "model: &a {max_seq_length: 64}\nlora: {r: &r 4, lora_alpha: *r}\ntraining:\n  <<: {seed: 9}\n  num_epochs: *r\n";
+    let raw = RawConfig::from_yaml(yaml, "run.yaml").expect("aliases");
+    assert_eq!((raw.lora.r, raw.lora.lora_alpha, raw.training.seed), (Some(4), Some(4.0), Some(9)));
+    assert_eq!(raw.training.num_epochs, Some(4.0));
+}
+
+#[test]
+fn the_schema_says_what_the_reader_does() {
+    let schema = json_schema();
+    for key in keys::all() {
+        let section = key.name.split_once('.').map_or("", |(section, _)| section);
+        let pointer = if section.is_empty() { String::new() } else { format!("/properties/{section}") };
+        let place = schema.pointer(&format!("{pointer}/properties/{}", key.short())).expect(key.name);
+        assert!(place["description"].as_str().is_some_and(|doc| doc.len() > 5 && !doc.contains('\n')), "{place}");
+        // The default that is told is the one that is taken.
+        let resolved = serde_json::to_value(Config::resolve(&RawConfig::default()).expect("defaults")).expect("plain");
+        let path = format!("/{}", key.name.replace('.', "/"));
+        match (place.get("default"), resolved.pointer(&path)) {
+            (Some(told), Some(taken)) if told.is_number() => assert_eq!(told.as_f64(), taken.as_f64(), "{}", key.name),
+            (Some(told), taken) => assert_eq!(Some(told), taken, "{}", key.name),
+            // Its default depends on the method.
+            (None, taken) => assert!(taken.is_none() || key.name == "training.learning_rate", "{}", key.name),
+        }
     }
 }

@@ -1,79 +1,15 @@
-//! [`RawConfig`] from YAML, from `--set key=value` and over one another; [`Config`] back to YAML.
+//! [`RawConfig`] from YAML and from `--set key=value`; [`Config`] back to YAML.
 
-use serde_saphyr::{Error as YamlError, Options};
+use serde_json::{Map, Value};
 
-use super::raw::{DataSection, LoraSection, ModelSection, RawConfig, RecoverySection, TrainingSection};
-use super::resolved::Config;
+use super::{
+    keys::{self, Config, RawConfig, SECTIONS},
+    nearest::did_you_mean,
+    rule::{Key, Kind},
+    tree::{At, MOST_BYTES, Node},
+};
 use crate::error::{Error, Result};
 use crate::platform::NamedFile;
-
-/// A configuration is a page of text; what is longer is another file, or hostile.
-const MOST_BYTES: usize = 1 << 20;
-
-/// What `--set` has to know of a key: how its value is written in YAML.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Text,
-    Number,
-    /// `true` or `false`.
-    Flag,
-    List,
-}
-
-/// Every key there is, in the order of the file.
-const KEYS: &[(&str, Kind)] = &[
-    ("task", Kind::Text),
-    ("device", Kind::Text),
-    ("kernels", Kind::Text),
-    ("model.type", Kind::Text),
-    ("model.name_or_path", Kind::Text),
-    ("model.num_labels", Kind::Number),
-    ("model.max_seq_length", Kind::Number),
-    ("model.quantization", Kind::Text),
-    ("data.train_file", Kind::Text),
-    ("data.validation_file", Kind::Text),
-    ("data.validation_split", Kind::Number),
-    ("data.text_column", Kind::Text),
-    ("data.label_column", Kind::Text),
-    ("data.max_train_samples", Kind::Number),
-    ("data.max_eval_samples", Kind::Number),
-    ("training.method", Kind::Text),
-    ("training.batch_size", Kind::Number),
-    ("training.gradient_accumulation_steps", Kind::Number),
-    ("training.gradient_checkpointing", Kind::Flag),
-    ("training.mixed_precision", Kind::Text),
-    ("training.learning_rate", Kind::Number),
-    ("training.num_epochs", Kind::Number),
-    ("training.max_steps", Kind::Number),
-    ("training.weight_decay", Kind::Number),
-    ("training.adam_beta1", Kind::Number),
-    ("training.adam_beta2", Kind::Number),
-    ("training.adam_epsilon", Kind::Number),
-    ("training.lr_scheduler_type", Kind::Text),
-    ("training.warmup_ratio", Kind::Number),
-    ("training.warmup_steps", Kind::Number),
-    ("training.max_grad_norm", Kind::Number),
-    ("training.logging_steps", Kind::Number),
-    ("training.eval_steps", Kind::Number),
-    ("training.save_steps", Kind::Number),
-    ("training.save_total_limit", Kind::Number),
-    ("training.metric_for_best_model", Kind::Text),
-    ("training.load_best_model_at_end", Kind::Flag),
-    ("training.early_stopping_patience", Kind::Number),
-    ("training.early_stopping_threshold", Kind::Number),
-    ("training.max_minutes", Kind::Number),
-    ("training.report_to", Kind::Text),
-    ("training.seed", Kind::Number),
-    ("lora.r", Kind::Number),
-    ("lora.lora_alpha", Kind::Number),
-    ("lora.lora_dropout", Kind::Number),
-    ("lora.target_modules", Kind::List),
-    ("recovery.max_retries", Kind::Number),
-    ("recovery.max_skipped_batches", Kind::Number),
-    ("recovery.learning_rate_factor", Kind::Number),
-    ("recovery.divergence_threshold", Kind::Number),
-    ("recovery.divergence_patience", Kind::Number),
-];
 
 impl RawConfig {
     /// Reads the one file handed over.
@@ -85,107 +21,58 @@ impl RawConfig {
             let message = format!("{} files were handed over as a configuration", files.len());
             return Err(Error::session(message, "Choose one YAML file."));
         };
+        let refused = |message| Error::syntax(name, message, "Choose the YAML file of a run.");
         let size = blob.size();
         if size > MOST_BYTES as u64 {
-            return Err(no_config(name, format!("{size} bytes; a configuration has at most {MOST_BYTES}")));
+            return Err(refused(format!("{size} bytes; a configuration has at most {MOST_BYTES}")));
         }
         let bytes = blob.read(0, size as usize).await.map_err(|error| Error::io(name, error))?;
-        let text = String::from_utf8(bytes).map_err(|_| no_config(name, "not text in UTF-8".to_owned()))?;
-        Self::from_yaml(text.trim_start_matches('\u{feff}'), name)
+        let text = String::from_utf8(bytes).map_err(|_| refused("not text in UTF-8".to_owned()))?;
+        Self::from_yaml(&text, name)
     }
 
     /// Reads YAML (of which JSON is a part). `file` is the name that errors give.
     ///
     /// # Errors
-    /// Names the line, and for an unknown key the nearest key there is.
+    /// The first of [`Self::check_yaml`]'s.
     pub fn from_yaml(text: &str, file: &str) -> Result<Self> {
-        if text.len() > MOST_BYTES {
-            return Err(no_config(file, format!("{} bytes; a configuration has at most {MOST_BYTES}", text.len())));
-        }
-        // An empty file, or one of comments, is a configuration of defaults; to the parser it is `null`.
-        serde_saphyr::from_str_with_options::<Option<Self>>(text, options())
-            .map(Option::unwrap_or_default)
-            .map_err(|error| explain(&error, text, file))
+        Self::check_yaml(text, file).map_err(|errors| {
+            let nothing = || Error::syntax(file, "not a configuration", "Choose the YAML file of a run.");
+            errors.into_iter().next().unwrap_or_else(nothing)
+        })
     }
 
-    /// `over`'s values where it has them, else this one's: flags over a file.
-    #[must_use]
-    pub fn merge(self, over: Self) -> Self {
-        macro_rules! merged {
-            ($section:ident, $low:expr, $high:expr, $($field:ident),+) => {
-                $section { $($field: $high.$field.or($low.$field)),+ }
-            };
+    /// Reads YAML and checks every key by itself, and how they go together.
+    ///
+    /// # Errors
+    /// All there are, in the order of the file: each names its line, its key, what that takes and the nearest key or word
+    /// there is. What is no YAML is told alone.
+    pub fn check_yaml(text: &str, file: &str) -> std::result::Result<Self, Vec<Error>> {
+        let node = Node::parse(text.trim_start_matches('\u{feff}'), file).map_err(|error| vec![error])?;
+        Self::from_node(&node, file)
+    }
+
+    /// The same from YAML that is a part of another file.
+    pub(crate) fn from_node(node: &At<Node>, file: &str) -> std::result::Result<Self, Vec<Error>> {
+        let mut reading = Reading::new(file);
+        let read = reading.top(node);
+        let raw: Self = match serde_json::from_value(Value::Object(read)) {
+            Ok(raw) => raw,
+            // Only where the tables do not describe the fields, which a test excludes.
+            Err(error) => return Err(vec![Error::syntax(file, error.to_string(), "")]),
+        };
+        if reading.errors.is_empty()
+            && let Err(errors) = Config::check(&raw)
+        {
+            for error in errors {
+                let place = match reading.line_of(&error) {
+                    Some(line) => format!("{file} line {line}"),
+                    None => file.to_owned(),
+                };
+                reading.errors.push(error.at(place));
+            }
         }
-        Self {
-            task: over.task.or(self.task),
-            device: over.device.or(self.device),
-            kernels: over.kernels.or(self.kernels),
-            model: merged!(
-                ModelSection,
-                self.model,
-                over.model,
-                kind,
-                name_or_path,
-                num_labels,
-                max_seq_length,
-                quantization
-            ),
-            data: merged!(
-                DataSection,
-                self.data,
-                over.data,
-                train_file,
-                validation_file,
-                validation_split,
-                text_column,
-                label_column,
-                max_train_samples,
-                max_eval_samples
-            ),
-            training: merged!(
-                TrainingSection,
-                self.training,
-                over.training,
-                method,
-                batch_size,
-                gradient_accumulation_steps,
-                gradient_checkpointing,
-                mixed_precision,
-                learning_rate,
-                num_epochs,
-                max_steps,
-                weight_decay,
-                adam_beta1,
-                adam_beta2,
-                adam_epsilon,
-                lr_scheduler_type,
-                warmup_ratio,
-                warmup_steps,
-                max_grad_norm,
-                logging_steps,
-                eval_steps,
-                save_steps,
-                save_total_limit,
-                metric_for_best_model,
-                load_best_model_at_end,
-                early_stopping_patience,
-                early_stopping_threshold,
-                max_minutes,
-                report_to,
-                seed
-            ),
-            lora: merged!(LoraSection, self.lora, over.lora, r, lora_alpha, lora_dropout, target_modules),
-            recovery: merged!(
-                RecoverySection,
-                self.recovery,
-                over.recovery,
-                max_retries,
-                max_skipped_batches,
-                learning_rate_factor,
-                divergence_threshold,
-                divergence_patience
-            ),
-        }
+        if reading.errors.is_empty() { Ok(raw) } else { Err(reading.errors) }
     }
 
     /// `--set key=value`: `set("training.batch_size", "4")`. A list is written `[q_proj, v_proj]` or `q_proj,v_proj`.
@@ -194,38 +81,35 @@ impl RawConfig {
     /// Names the nearest key where there is none of that name, or the value where it does not fit.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         let value = value.trim();
-        let Some((_, kind)) = KEYS.iter().find(|(name, _)| *name == key) else {
-            return Err(Error::ConfigSyntax {
-                place: "--set".to_owned(),
-                message: format!("unknown key `{key}`"),
-                advice: did_you_mean(key, None),
-            });
+        let Some(key) = keys::find(key) else {
+            return Err(Error::syntax("--set", format!("unknown key `{key}`"), did_you_mean(key, &[])));
         };
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let yaml = match kind {
-            Kind::Text => quoted(value),
-            // Only what a number is written with: nothing that YAML could take for structure.
-            Kind::Number
-                if !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "+-._".contains(c)) =>
-            {
-                value.to_owned()
-            }
-            Kind::Flag if ["true", "false"].contains(&value) => value.to_owned(),
-            Kind::Flag => return Err(Error::config(key, "true or false", format!("`{value}`"))),
-            Kind::Number => return Err(Error::config(key, "a number", format!("`{value}`"))),
-            Kind::List => {
+        let node = match key.rule.kind {
+            Kind::Text | Kind::Word(_) => Node::Text(value.to_owned()),
+            Kind::Words(_) => {
                 let inner = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')).unwrap_or(value);
-                let items = inner.split(',').map(str::trim).filter(|item| !item.is_empty()).map(quoted);
-                format!("[{}]", items.collect::<Vec<_>>().join(", "))
+                let items = inner.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Node::List(items.map(|item| At { line: 0, value: Node::Text(item.to_owned()) }).collect())
+            }
+            // Only what a number or a flag is written with: nothing that YAML could take for structure.
+            Kind::Flag | Kind::Whole { .. } | Kind::Real { .. } => {
+                let plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "+-._".contains(c));
+                let parsed = if plain { Node::parse(value, "--set").ok() } else { None };
+                parsed.map_or_else(|| Node::Text(value.to_owned()), |node| node.value)
             }
         };
-        let document = match key.split_once('.') {
-            Some((section, name)) => format!("{section}:\n  {name}: {yaml}\n"),
-            None => format!("{key}: {yaml}\n"),
-        };
-        let one = serde_saphyr::from_str_with_options::<Self>(&document, options()).map_err(|_| {
-            Error::config(key, if *kind == Kind::Number { "a number" } else { "text" }, format!("`{value}`"))
-        })?;
+        if node == Node::Null {
+            return Err(key.wrong("nothing"));
+        }
+        self.put(key, key.read(&node)?)
+    }
+
+    /// Sets one key to a value that [`Key::read`] gave; `null` leaves it as it is.
+    pub(crate) fn put(&mut self, key: &Key, value: Value) -> Result<()> {
+        let mut document = Map::new();
+        let shown = value.to_string();
+        insert(&mut document, key, value);
+        let one: Self = serde_json::from_value(Value::Object(document)).map_err(|_| key.wrong(shown))?;
         *self = std::mem::take(self).merge(one);
         Ok(())
     }
@@ -239,128 +123,100 @@ impl Config {
     }
 }
 
-fn no_config(file: &str, message: String) -> Error {
-    Error::ConfigSyntax { place: file.to_owned(), message, advice: "Choose the YAML file of a run.".to_owned() }
-}
-
-/// Small limits: no configuration needs anchors in number, deep nesting or many nodes.
-fn options() -> Options {
-    serde_saphyr::options! {
-        with_snippet: false,
-        budget: serde_saphyr::budget! {
-            max_aliases: 64,
-            max_anchors: 64,
-            max_depth: 16,
-            max_documents: 1,
-            max_nodes: 10_000,
-            max_events: 50_000,
-            max_merge_keys: 64,
+/// Puts a key's value into its section.
+fn insert(document: &mut Map<String, Value>, key: &Key, value: Value) {
+    let into = match key.name.split_once('.') {
+        None => document,
+        Some((section, _)) => match document.entry(section).or_insert_with(|| Value::Object(Map::new())) {
+            Value::Object(section) => section,
+            _ => return,
         },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 10_000 },
-    }
-}
-
-fn explain(error: &YamlError, text: &str, file: &str) -> Error {
-    let error = error.without_snippet();
-    let line = error.location().map(|at| at.line()).filter(|line| *line > 0);
-    let place = line.map_or_else(|| file.to_owned(), |line| format!("{file} line {line}"));
-    let written = line
-        .and_then(|line| text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?))
-        .map(|line| line.trim().chars().take(120).collect::<String>())
-        .unwrap_or_default();
-    let (message, advice) = match error {
-        YamlError::SerdeUnknownField { field, expected, .. } => {
-            (format!("unknown key `{field}`"), did_you_mean(field, Some(expected)))
-        }
-        YamlError::Unexpected { expected, .. } => {
-            let expected = match *expected {
-                "mapping start" => "keys with values",
-                "sequence start" => "a list, such as `[q_proj, v_proj]`",
-                other => other,
-            };
-            (format!("`{written}`: expected {expected} here"), "Correct the YAML at this place.".to_owned())
-        }
-        YamlError::DuplicateMappingKey { key, .. } => {
-            (format!("key `{}` stands twice", key.as_deref().unwrap_or("?")), "Keep one of the two.".to_owned())
-        }
-        YamlError::InvalidScalar { .. } | YamlError::SerdeInvalidType { .. } | YamlError::SerdeInvalidValue { .. } => {
-            let reason = match error {
-                YamlError::InvalidScalar { ty, .. } => format!("this is no {}", kind_in_words(ty)),
-                _ => plain(error, file),
-            };
-            (format!("`{written}`: {reason}"), "Write a value of the kind that this key takes.".to_owned())
-        }
-        _ => (plain(error, file), "Correct the YAML at this place.".to_owned()),
     };
-    Error::ConfigSyntax { place, message, advice }
+    into.insert(key.short().to_owned(), value);
 }
 
-/// Rust's names of types are not for people who write YAML.
-fn kind_in_words(ty: &str) -> &'static str {
-    match ty {
-        "bool" | "boolean" => "true or false",
-        ty if ty.contains('f') || ty.contains("float") => "number",
-        ty if ty.starts_with('u') || ty.contains("unsigned") => "whole number of at least 0",
-        ty if ty.starts_with('i') => "whole number",
-        _ => "value of the kind expected here",
+/// One file on its way to keys and values; what is wrong with it is gathered.
+pub(crate) struct Reading<'a> {
+    file: &'a str,
+    pub errors: Vec<Error>,
+    /// Where the keys stand.
+    lines: Vec<(&'static str, u64)>,
+}
+
+impl<'a> Reading<'a> {
+    pub fn new(file: &'a str) -> Self {
+        Self { file, errors: Vec::new(), lines: Vec::new() }
     }
-}
 
-/// The parser's message on one line, without its own position.
-fn plain(error: &YamlError, file: &str) -> String {
-    let text = error.render_with_options(serde_saphyr::render_options! { source_name: Some(file) });
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("not YAML").to_owned();
-    match line.rsplit_once(" at line ") {
-        Some((message, _)) => message.to_owned(),
-        None => line,
-    }
-}
-
-/// The nearest key to `key`; `here` are the names that the section takes.
-fn did_you_mean(key: &str, here: Option<&[&str]>) -> String {
-    let last = |name: &'static str| name.rsplit_once('.').map_or(name, |(_, last)| last);
-    let distance = |name: &str| edit_distance(key, name);
-    let length = key.chars().count();
-    let close = |distance: usize| distance <= length / 3 + 1 && distance < length;
-
-    let mut best: Option<(usize, String)> = None;
-    let mut offer = |distance: usize, name: &str| {
-        if close(distance) && best.as_ref().is_none_or(|(least, _)| distance < *least) {
-            best = Some((distance, name.to_owned()));
+    fn top(&mut self, node: &At<Node>) -> Map<String, Value> {
+        let mut document = Map::new();
+        let sections: Vec<&str> = SECTIONS.iter().map(|section| section.name).filter(|name| !name.is_empty()).collect();
+        for (name, value) in self.entries(node, "a run") {
+            match SECTIONS.iter().find(|section| !section.name.is_empty() && section.name == name.value) {
+                Some(section) => {
+                    let here: Vec<&str> = section.keys.iter().map(Key::short).collect();
+                    for (name, value) in self.entries(value, section.name) {
+                        self.key(section.keys, name, value, &here, &mut document);
+                    }
+                }
+                None => {
+                    let top = SECTIONS[0].keys;
+                    let here: Vec<&str> = top.iter().map(Key::short).chain(sections.iter().copied()).collect();
+                    self.key(top, name, value, &here, &mut document);
+                }
+            }
         }
-    };
-    for name in here.unwrap_or_default() {
-        offer(distance(name), name);
+        document
     }
-    for (name, _) in KEYS {
-        offer(distance(name), name);
-        offer(distance(last(name)), name);
-        // `alpha` for `lora_alpha`, `epochs` for `num_epochs`.
-        if last(name).split('_').any(|word| word == key) {
-            offer(1, name);
-        }
-    }
-    match (best, here) {
-        (Some((_, name)), _) => format!("Did you mean `{name}`?"),
-        (None, Some(here)) => format!("The keys here are {}.", here.join(", ")),
-        (None, None) => format!("The keys are {}.", KEYS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
-    }
-}
 
-/// Levenshtein distance in characters, of at most the first 64 of each.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+    pub fn entries<'n>(&mut self, node: &'n At<Node>, what: &str) -> &'n [(At<String>, At<Node>)] {
+        match &node.value {
+            Node::Map(entries) => entries,
+            Node::Null => &[],
+            other => {
+                let message = format!("{what}: expected keys with values, got {other}");
+                self.refuse(node.line, message, "Write each key on a line of its own, as `key: value`.".to_owned());
+                &[]
+            }
         }
     }
-    row[b.len()]
+
+    /// Reads one key of those that stand `here` into the document.
+    pub fn key(
+        &mut self,
+        keys: &'static [Key],
+        name: &At<String>,
+        node: &At<Node>,
+        here: &[&str],
+        document: &mut Map<String, Value>,
+    ) {
+        let Some(key) = keys.iter().find(|key| key.short() == name.value) else {
+            let shown: String = name.value.chars().take(80).collect();
+            let message = format!("unknown key `{}`", shown.escape_debug());
+            return self.refuse(name.line, message, did_you_mean(&name.value, here));
+        };
+        self.lines.push((key.name, node.line));
+        match key.read(&node.value) {
+            Ok(value) => insert(document, key, value),
+            Err(error) => self.wrong(node.line, error),
+        }
+    }
+
+    pub fn refuse(&mut self, line: u64, message: String, advice: String) {
+        let place = format!("{} line {line}", self.file);
+        self.errors.push(Error::syntax(&place, message, advice));
+    }
+
+    /// An error about a key, where its value stands.
+    pub fn wrong(&mut self, line: u64, error: Error) {
+        self.errors.push(error.at(format!("{} line {line}", self.file)));
+    }
+
+    /// Where the key that an error names was written.
+    fn line_of(&self, error: &Error) -> Option<u64> {
+        let Error::Config { key, .. } = error else { return None };
+        self.lines.iter().find(|(name, _)| name == key).map(|(_, line)| *line)
+    }
 }
 
 #[cfg(test)]

@@ -2,21 +2,38 @@
 
 use std::{fs, path::Path};
 
-use paddock::config::{Config, RawConfig};
+use paddock::{
+    config::{Config, RawConfig},
+    sweep::{Base, Planner, SweepFile},
+};
 
 #[test]
 fn every_recipe_is_valid_and_begins_with_its_command() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
-    let mut seen = 0;
-    for entry in fs::read_dir(folder).unwrap() {
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let (mut runs, mut sweeps) = (0, 0);
+    for entry in fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        let yaml = fs::read_to_string(&path).unwrap();
-        let raw = RawConfig::from_yaml(&yaml, name).unwrap();
-        Config::resolve(&raw).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let yaml = read(name);
         let first = yaml.lines().next().unwrap();
-        assert!(first.starts_with("# paddock train ") && first.contains(&format!("configs/{name}")), "{first}");
-        seen += 1;
+        assert!(first.contains(&format!("configs/{name}")), "{first}");
+        if first.starts_with("# paddock sweep ") {
+            let file = SweepFile::from_yaml(&yaml, name).unwrap();
+            let Some(Base::Path(base)) = &file.base else { panic!("{name} has no base") };
+            let base = RawConfig::from_yaml(&read(base), base).unwrap();
+            Planner::new(&file.over(base)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            sweeps += 1;
+        } else {
+            assert!(first.starts_with("# paddock train "), "{first}");
+            assert!(
+                yaml.lines().nth(1) == Some("# yaml-language-server: $schema=../../docs/run.schema.json"),
+                "{name}"
+            );
+            let raw = RawConfig::from_yaml(&yaml, name).unwrap();
+            Config::resolve(&raw).unwrap_or_else(|error| panic!("{name}: {error}"));
+            runs += 1;
+        }
     }
-    assert!(seen >= 3);
+    assert!(runs >= 3 && sweeps >= 1);
 }

@@ -41,23 +41,19 @@ pub enum Command {
     Init(InitArgs),
     /// Show the token ids that a model sees for a text
     Tokenize(TokenizeArgs),
+    /// Check a run's settings: all that is wrong with its lines, or the whole with every default filled in
+    Validate(Box<ValidateArgs>),
+    /// Try settings over a base, one run each, and compare them with the base's own; goes on where it was stopped
+    Sweep(Box<SweepArgs>),
+    /// Learning-rate range test: raise the rate until the loss runs away, and suggest where it falls most steeply
+    #[command(name = "lr_find", alias = "lr-find")]
+    LrFind(Box<LrFindArgs>),
+    /// Print the JSON Schema of run.yaml, by which editors complete it
+    Schema,
 }
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// A Hugging Face folder (config.json, model.safetensors, tokenizer.json), a GGUF file, a repository of the hub
-    /// (org/name, with @revision where it is not main), or `starter` (the default)
-    #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|ORG/NAME|starter")]
-    pub model_name_or_path: Option<PathBuf>,
-    /// Go on from an adapter: a PEFT folder (what `train` wrote), or a zip of one
-    #[arg(long = "adapter", value_name = "DIR|ZIP")]
-    pub adapter: Option<PathBuf>,
-    /// The examples: CSV, TSV, JSON or JSON lines (plain text for text generation)
-    #[arg(long = "train_file", value_name = "FILE")]
-    pub train_file: Option<PathBuf>,
-    /// Held-out examples of their own; otherwise `validation_split` of the training file is held out
-    #[arg(long = "validation_file", value_name = "FILE")]
-    pub validation_file: Option<PathBuf>,
     /// Where the trained adapter or model goes, with `run.yaml` and `metrics.json`
     #[arg(long = "output_dir", value_name = "DIR", default_value = "out")]
     pub output_dir: PathBuf,
@@ -70,7 +66,65 @@ pub struct TrainArgs {
     /// Further formats to write, each into a folder of its name in the output folder; see `paddock export`
     #[arg(long = "export_format", value_enum, value_name = "A,B", value_delimiter = ',')]
     pub export_format: Vec<Format>,
+    /// Begin with an adapter: a PEFT folder (what `train` wrote), or a zip of one
+    #[arg(long = "adapter", value_name = "DIR|ZIP")]
+    pub adapter: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
 
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// A run's settings as YAML; flags go over them
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct LrFindArgs {
+    /// The first step's rate
+    #[arg(long = "min_lr", value_name = "RATE", default_value_t = 1e-6)]
+    pub min_lr: f64,
+    /// The last step's rate, where the loss has not run away before
+    #[arg(long = "max_lr", value_name = "RATE", default_value_t = 1.0)]
+    pub max_lr: f64,
+    /// Steps from one to the other
+    #[arg(long = "num_training_steps", value_name = "N", default_value_t = 100)]
+    pub num_training_steps: u64,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// What to try, as YAML: `base`, `space`, `strategy` and more; flags go over the base
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where the record of the trials and the best settings go
+    #[arg(long = "output_dir", value_name = "DIR", default_value = "out")]
+    pub output_dir: PathBuf,
+    /// Begin again, in place of what an earlier sweep left in the output folder
+    #[arg(long = "overwrite_output_dir")]
+    pub overwrite_output_dir: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// A run's settings: a file and what goes over it.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A Hugging Face folder (config.json, model.safetensors, tokenizer.json), a GGUF file, a repository of the hub
+    /// (org/name, with @revision where it is not main), or `starter` (the default)
+    #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|ORG/NAME|starter")]
+    pub model_name_or_path: Option<PathBuf>,
+    /// The examples: CSV, TSV, JSON or JSON lines (plain text for text generation)
+    #[arg(long = "train_file", value_name = "FILE")]
+    pub train_file: Option<PathBuf>,
+    /// Held-out examples of their own; otherwise `validation_split` of the training file is held out
+    #[arg(long = "validation_file", value_name = "FILE")]
+    pub validation_file: Option<PathBuf>,
     #[command(flatten)]
     pub common: CommonArgs,
 
@@ -373,7 +427,7 @@ impl CommonArgs {
     }
 }
 
-impl TrainArgs {
+impl RunArgs {
     /// Puts the flags that were given over `config`; the paths are the caller's to place.
     pub fn apply(&self, config: &mut RawConfig) {
         self.common.apply(config);

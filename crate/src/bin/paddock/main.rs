@@ -8,15 +8,18 @@ mod export;
 mod files;
 mod hub;
 mod init;
+mod lr_find;
 mod model;
 mod output;
 mod rows;
 mod settings;
 mod starter;
 mod storage;
+mod sweep;
 mod tokenize;
 mod train;
 mod trained;
+mod validate;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -43,6 +46,10 @@ fn main() -> ExitCode {
         Command::Env => env::run(&mut output),
         Command::Init(args) => init::run(args, &mut output),
         Command::Tokenize(args) => tokenize::run(args, &mut output),
+        Command::Validate(args) => validate::run(args, &mut output),
+        Command::LrFind(args) => lr_find::run(args, &mut output),
+        Command::Sweep(args) => sweep::run(args, &mut output),
+        Command::Schema => validate::schema(&mut output),
     }));
     let result = result.unwrap_or_else(|_| {
         Err(files::failure("internal error", "This is a fault in paddock: please report it with what stands above."))

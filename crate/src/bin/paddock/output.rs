@@ -6,8 +6,9 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use paddock::event::{
-    Action, Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Prediction, Recovery, Step, When,
+use paddock::{
+    error::Error,
+    event::{Action, Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Prediction, Recovery, Step, When},
 };
 use serde_json::{Map, Value, json};
 
@@ -21,6 +22,7 @@ pub struct Output {
     /// Hidden where stderr is no terminal; plain lines take its place.
     bar: ProgressBar,
     phase: Option<Phase>,
+    brief: bool,
     /// The reader of stdout has gone (`paddock … | head`): nothing more is printed, work that is under way goes on.
     closed: bool,
 }
@@ -29,7 +31,7 @@ impl Output {
     pub fn new(format: LogFormat) -> Self {
         let json = format == LogFormat::Json;
         let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        Self { json, bar: ProgressBar::with_draw_target(None, target), phase: None, closed: false }
+        Self { json, bar: ProgressBar::with_draw_target(None, target), phase: None, brief: false, closed: false }
     }
 
     /// Whether anybody still reads stdout.
@@ -75,6 +77,8 @@ impl Output {
         match &envelope.event {
             Event::Failed(_) | Event::Prediction(_) => return Ok(()),
             _ if self.json => return self.line(&to_line(envelope)),
+            Event::Plan(_) | Event::Evaluation(_) if self.brief => return Ok(()),
+            Event::Progress { .. } | Event::Step(_) if self.brief && !io::stderr().is_terminal() => return Ok(()),
             _ => {}
         }
         match &envelope.event {
@@ -126,6 +130,31 @@ impl Output {
     pub fn warning(&mut self, message: String) -> Result<()> {
         let event = Event::Warning { message };
         self.event(&Envelope { run: String::new(), event })
+    }
+
+    /// All that is wrong with a file of settings, where it is more than one thing; gives back what the command ends with.
+    pub fn problems(&mut self, name: &str, errors: &[Error]) -> Result<Failure> {
+        if let [error] = errors {
+            return Ok(error.into());
+        }
+        for problem in errors.iter().map(Failure::from) {
+            if self.json {
+                self.line(&tagged("problem", &json!({"message": problem.message, "advice": problem.advice})))?;
+            } else {
+                self.note(&format!("{}\n    {}", problem.message, problem.advice));
+            }
+        }
+        Ok(failure(format!("{name}: {} settings cannot be used", errors.len()), "Correct what is named above."))
+    }
+
+    /// Whether only warnings, progress and what the command itself says are shown: runs of a sweep. JSON has everything.
+    pub fn brief(&mut self, brief: bool) {
+        self.brief = brief;
+    }
+
+    /// A finished run of a sweep, for programs.
+    pub fn trial(&mut self, fields: &Value) -> Result<()> {
+        if self.json { self.line(&tagged("trial", fields)) } else { Ok(()) }
     }
 
     /// How far a file from the hub is.

@@ -5,7 +5,7 @@ use std::path::Path;
 use paddock::config::{Config, RawConfig};
 
 use crate::{
-    args::CommonArgs,
+    args::{CommonArgs, RunArgs},
     files::{self, Result},
 };
 
@@ -13,6 +13,30 @@ use crate::{
 pub fn from_file(path: Option<&Path>) -> Result<RawConfig> {
     let Some(path) = path else { return Ok(RawConfig::default()) };
     parse(&files::read_text(path)?, &path.display().to_string())
+}
+
+/// The file that `--config` names with the flags over it, checked as a whole.
+pub fn configure(args: &RunArgs) -> Result<RawConfig> {
+    let mut config = from_file(args.common.config.as_deref())?;
+    apply(args, &mut config)?;
+    check(&config)?;
+    Ok(config)
+}
+
+/// Puts all flags over `config`.
+pub fn apply(args: &RunArgs, config: &mut RawConfig) -> Result<()> {
+    args.apply(config);
+    let paths = [
+        (&args.model_name_or_path, &mut config.model.name_or_path),
+        (&args.train_file, &mut config.data.train_file),
+        (&args.validation_file, &mut config.data.validation_file),
+    ];
+    for (flag, key) in paths {
+        if let Some(path) = flag {
+            *key = Some(files::utf8(path)?);
+        }
+    }
+    set_all(config, &args.common)
 }
 
 pub fn parse(yaml: &str, name: &str) -> Result<RawConfig> {

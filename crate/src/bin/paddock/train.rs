@@ -21,7 +21,10 @@ use crate::{
 };
 
 pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
-    let config = configure(args)?;
+    let mut config = settings::configure(&args.run)?;
+    if let (None, Some(adapter)) = (&config.model.name_or_path, &args.adapter) {
+        config.model.name_or_path = Some(files::utf8(&trained::base_of(adapter)?)?);
+    }
     let model_path = Path::new(config.model.name_or_path.as_deref().unwrap_or(model::STARTER));
     let data = open_data(&config)?;
     let (name, model) = model::open(model_path, output)?;
@@ -74,29 +77,8 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
     report(&args.output_dir, summary, output)
 }
 
-fn configure(args: &TrainArgs) -> Result<RawConfig> {
-    let mut config = settings::from_file(args.common.config.as_deref())?;
-    args.apply(&mut config);
-    let paths = [
-        (&args.model_name_or_path, &mut config.model.name_or_path),
-        (&args.train_file, &mut config.data.train_file),
-        (&args.validation_file, &mut config.data.validation_file),
-    ];
-    for (flag, key) in paths {
-        if let Some(path) = flag {
-            *key = Some(files::utf8(path)?);
-        }
-    }
-    settings::set_all(&mut config, &args.common)?;
-    if let (None, Some(adapter)) = (&config.model.name_or_path, &args.adapter) {
-        config.model.name_or_path = Some(files::utf8(&trained::base_of(adapter)?)?);
-    }
-    settings::check(&config)?;
-    Ok(config)
-}
-
 /// The files go by the names that the configuration has for them: that is how the engine tells them apart.
-fn open_data(config: &RawConfig) -> Result<Vec<NamedFile>> {
+pub fn open_data(config: &RawConfig) -> Result<Vec<NamedFile>> {
     let train = config.data.train_file.as_ref().ok_or_else(|| {
         let advice = "Add --train_file FILE, or data.train_file to the file that --config names.";
         failure("--train_file is missing", advice)

@@ -1,0 +1,210 @@
+//! `run.yaml`: every key there is, with its type, range and default. Names and defaults are those of Hugging Face's
+//! `TrainingArguments` and PEFT's `LoraConfig` where they have one, except the learning rate (adapters of a small model
+//! want more than 5e-5) and dropout.
+
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::{
+    resolved::{
+        BestMetric, DeviceChoice, Kernels, Method, MixedPrecision, ModelType, Quantization, ReportTo, Schedule, Task,
+    },
+    rule::{Field, Key, above, all_of, below_one, flag, section, share, text, whole, within},
+};
+use crate::error::Error;
+
+/// The linear layers of a LLaMA block by Hugging Face's names: what LoRA can be put on.
+pub const TARGET_MODULES: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+/// More than any file that this program reads can hold.
+const MOST_ROWS: u64 = 1_000_000_000;
+
+/// JavaScript's numbers, and the event's, are exact far beyond it.
+const MOST_STEPS: u64 = 1_000_000_000;
+
+/// No position table of a model that this program can hold goes further.
+const MOST_TOKENS: u64 = 1 << 20;
+
+section! {
+    /// A run of Paddock.
+    "": RawConfig => Config {
+        /// What is learnt.
+        task: Task = Task::or(Task::TextClassification);
+        /// Where it is computed; `auto` takes a hardware GPU where there is one, else the CPU.
+        device: DeviceChoice = DeviceChoice::or(DeviceChoice::Auto);
+        /// `stock` takes Burn's own matrix products on a GPU: to compare, or around a driver's fault.
+        kernels: Kernels = Kernels::or(Kernels::Auto);
+        sections {
+            model: ModelSection => ModelConfig,
+            data: DataSection => DataConfig,
+            training: TrainingSection => TrainingConfig,
+            lora: LoraSection => LoraConfig,
+            recovery: RecoverySection => RecoveryConfig,
+        }
+    }
+}
+
+section! {
+    /// The base.
+    "model.": ModelSection => ModelConfig {
+        /// The architecture.
+        kind as "type": ModelType = ModelType::or(ModelType::Llama);
+        /// A Hugging Face folder, a GGUF file, a repository of the hub (`org/name`), or `starter`.
+        name_or_path: String = text().or_text("starter");
+        /// Number of classes; as many as the data has labels when absent; 1 means regression.
+        num_labels: Option<usize> = whole(1, 1000);
+        /// Longer texts are cut to this many tokens, special ones included.
+        max_seq_length: usize = whole(2, MOST_TOKENS).or(128.0);
+        /// How a frozen base is held on the device: `auto` (a GGUF file's blocks as they are, other files in 32 bits),
+        /// `none` (32 bits), or quantised to GGML's `q4_0`, `q4_1` or `q8_0` while it is read (QLoRA).
+        quantization: Quantization = Quantization::or(Quantization::Auto);
+    }
+}
+
+section! {
+    /// The examples.
+    "data.": DataSection => DataConfig {
+        /// A table with a column of texts: CSV, TSV, JSON or JSON lines; plain text for text generation.
+        train_file: Option<String> = text();
+        /// Held-out rows of their own; otherwise `validation_split` of the training file is held out.
+        validation_file: Option<String> = text();
+        /// Share of the training file that is held out where there is no validation file.
+        validation_split: f64 = share().or(0.1);
+        /// The column that looks like the text when absent.
+        text_column: Option<String> = text();
+        /// The column that looks like the label when absent.
+        label_column: Option<String> = text();
+        /// Train on at most this many rows, drawn with the seed.
+        max_train_samples: Option<usize> = whole(1, MOST_ROWS);
+        /// Measure on at most this many rows, drawn with the seed.
+        max_eval_samples: Option<usize> = whole(1, MOST_ROWS);
+    }
+}
+
+section! {
+    /// How it is trained.
+    "training.": TrainingSection => TrainingConfig {
+        /// `lora` trains an adapter, `full` every parameter.
+        method: Method = Method::or(Method::Lora);
+        /// Rows a micro-batch; an optimizer step takes `gradient_accumulation_steps` of them.
+        batch_size: usize = whole(1, 65_536).or(8.0);
+        /// Micro-batches an optimizer step.
+        gradient_accumulation_steps: usize = whole(1, 65_536).or(1.0);
+        /// Keep one block's activations at a time and compute the others again: less memory, a third more work.
+        gradient_checkpointing: bool = flag(false);
+        /// What the blocks compute in: 16 bits on a hardware GPU that has them (`auto`), in any case (`fp16`), or 32 (`no`).
+        mixed_precision: MixedPrecision = MixedPrecision::or(MixedPrecision::Auto);
+        /// The highest that the schedule reaches; 0.0005 for `lora` and 0.0001 for `full` when absent.
+        learning_rate: f64 = above(0.0, 10.0);
+        /// Passes over the training rows.
+        num_epochs: f64 = above(0.0, 1e6).or(3.0);
+        /// Optimizer steps; overrides `num_epochs`.
+        #[ts(as = "Option<f64>")]
+        max_steps: Option<u64> = whole(1, MOST_STEPS);
+        /// Shrinks the weights a little at each step (decoupled, as in AdamW).
+        weight_decay: f64 = within(0.0, 1e3).or(0.0);
+        /// AdamW's memory of gradients.
+        adam_beta1: f64 = below_one().or(0.9);
+        /// AdamW's memory of squared gradients.
+        adam_beta2: f64 = below_one().or(0.999);
+        /// Keeps AdamW from dividing by zero.
+        adam_epsilon: f64 = above(0.0, 1.0).or(1e-8);
+        /// How the learning rate moves after warm-up: down to 0 in a line or along half a cosine, or not at all.
+        lr_scheduler_type: Schedule = Schedule::or(Schedule::Linear);
+        /// Share of the steps in which the learning rate rises from 0.
+        warmup_ratio: Option<f64> = within(0.0, 1.0);
+        /// Steps in which the learning rate rises from 0; in place of `warmup_ratio`.
+        #[ts(as = "Option<f64>")]
+        warmup_steps: Option<u64> = whole(0, MOST_STEPS);
+        /// Longer gradients are scaled down to this norm; 0 turns clipping off.
+        max_grad_norm: f64 = within(0.0, 1e6).or(1.0);
+        /// Report every so many steps.
+        #[ts(as = "Option<f64>")]
+        logging_steps: u64 = whole(1, MOST_STEPS).or(1.0);
+        /// Measure on the held-out rows every so many steps; only before and after training when absent.
+        #[ts(as = "Option<f64>")]
+        eval_steps: Option<u64> = whole(0, MOST_STEPS);
+        /// A checkpoint every so many steps; when absent every tenth of the run and every minute, 0 for none.
+        #[ts(as = "Option<f64>")]
+        save_steps: Option<u64> = whole(0, MOST_STEPS);
+        /// Checkpoints that are kept, beside the best one.
+        save_total_limit: usize = whole(1, 1000).or(2.0);
+        /// What tells the best checkpoint; one of the task's metrics.
+        metric_for_best_model: BestMetric = BestMetric::or(BestMetric::Loss);
+        /// End with the best checkpoint's weights instead of the last ones; when absent where training can stop early.
+        load_best_model_at_end: bool = flag(false);
+        /// Stop after this many measurements in a row that were no better than the best one.
+        #[ts(as = "Option<f64>")]
+        early_stopping_patience: Option<u64> = whole(1, MOST_STEPS);
+        /// By how much a measurement must be better to count.
+        early_stopping_threshold: f64 = within(0.0, 1e6).or(0.0);
+        /// Stop after this many minutes of training.
+        max_minutes: Option<f64> = above(0.0, 1e7);
+        /// Who else is told how the run goes: `tensorboard` for event files in the run's folder.
+        report_to: ReportTo = ReportTo::or(ReportTo::None);
+        /// Decides everything random: order and choice of rows, first weights of adapter and head, dropout.
+        #[ts(as = "Option<f64>")]
+        seed: u64 = whole(0, u64::MAX).or(42.0);
+    }
+}
+
+section! {
+    /// The adapter.
+    "lora.": LoraSection => LoraConfig {
+        /// Its rank.
+        r: usize = whole(1, 4096).or(8.0);
+        /// Its output is scaled by `lora_alpha / r`.
+        lora_alpha: f64 = above(0.0, 1e6).or(16.0);
+        /// Share of its inputs dropped at random in training.
+        lora_dropout: f64 = below_one().or(0.0);
+        /// The layers it is put on, by Hugging Face's names.
+        target_modules: Vec<String> = all_of(&TARGET_MODULES);
+    }
+}
+
+section! {
+    /// What a run does about trouble before it gives up.
+    "recovery.": RecoverySection => RecoveryConfig {
+        /// Times that a run goes back to its last good checkpoint; 0 turns recovery off.
+        #[ts(as = "Option<f64>")]
+        max_retries: u64 = whole(0, 100).or(3.0);
+        /// Batches in a row with a loss or gradient that is no finite number that are left out before it goes back.
+        #[ts(as = "Option<f64>")]
+        max_skipped_batches: u64 = whole(0, 1_000_000).or(2.0);
+        /// On the learning rate after it went back because of the loss or a gradient.
+        learning_rate_factor: f64 = above(0.0, 1.0).or(0.3);
+        /// The loss diverges where its smoothed value is this many times its best one, and above the first; 0 turns this
+        /// off.
+        divergence_threshold: f64 = within(0.0, 1e6).or(2.0);
+        /// For so many steps in a row.
+        #[ts(as = "Option<f64>")]
+        divergence_patience: u64 = whole(1, 1_000_000).or(10.0);
+    }
+}
+
+/// A part of the file: its name (empty for the top), what it is and its keys.
+pub struct Section {
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub keys: &'static [Key],
+}
+
+/// In the order of the file.
+pub const SECTIONS: [Section; 6] = [
+    Section { name: "", doc: RawConfig::DOC, keys: RawConfig::KEYS },
+    Section { name: "model", doc: ModelSection::DOC, keys: ModelSection::KEYS },
+    Section { name: "data", doc: DataSection::DOC, keys: DataSection::KEYS },
+    Section { name: "training", doc: TrainingSection::DOC, keys: TrainingSection::KEYS },
+    Section { name: "lora", doc: LoraSection::DOC, keys: LoraSection::KEYS },
+    Section { name: "recovery", doc: RecoverySection::DOC, keys: RecoverySection::KEYS },
+];
+
+/// Every key, in the order of the file.
+pub fn all() -> impl Iterator<Item = &'static Key> {
+    SECTIONS.iter().flat_map(|section| section.keys)
+}
+
+/// By its full name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    all().find(|key| key.name == name)
+}
