@@ -61,7 +61,8 @@ config: RawConfig, config_yaml: string, warnings: Array<string>, };
 
 export type Step = { step: number, total_steps: number,
 epoch: number, loss: number,
-accuracy: number, grad_norm: number, learning_rate: number, tokens_per_second: number, seconds: number, };
+accuracy: number,
+grad_norm: number, learning_rate: number, tokens_per_second: number, seconds: number, };
 
 export type LrCurve = {
 points: Array<LrPoint>,

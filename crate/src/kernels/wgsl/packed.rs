@@ -84,7 +84,7 @@ pub fn reader(kind: GgmlType, inner: &str) -> String {
 fn scale_min(s: u32, j: u32) -> vec2f {
   if (j < 4u) { return vec2f(f32(u8at(s + j) & 63u), f32(u8at(s + j + 4u) & 63u)); }
   let both = u8at(s + j + 4u);
-  return vec2f(f32((both & 15u) | (u8at(s + j - 4u) >> 6u << 4u)), f32((both >> 4u) | (u8at(s + j) >> 6u << 4u)));
+  return vec2f(f32((both & 15u) | ((u8at(s + j - 4u) >> 6u) << 4u)), f32((both >> 4u) | ((u8at(s + j) >> 6u) << 4u)));
 }"
         }
         _ => "",
