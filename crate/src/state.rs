@@ -23,7 +23,8 @@ impl State {
             // A run goes on to its first measurement, or where it was; an opened adapter is ready.
             Self::Preparing => &[Self::Evaluating, Self::Training, Self::Recovering, Self::Idle, Self::Failed],
             Self::Evaluating => &[Self::Training, Self::Recovering, Self::Succeeded, Self::Idle, Self::Failed],
-            Self::Training => &[Self::Paused, Self::Evaluating, Self::Recovering, Self::Failed],
+            // A range test ends here; its model is thrown away.
+            Self::Training => &[Self::Paused, Self::Evaluating, Self::Recovering, Self::Idle, Self::Failed],
             Self::Paused => &[Self::Training],
             Self::Recovering => &[Self::Training, Self::Evaluating, Self::Failed],
             Self::Applying => &[Self::Idle, Self::Failed],

@@ -498,6 +498,12 @@ fn every_transition_happens_and_no_other() {
     note(&desk);
     assert_eq!(desk.failure(), None);
 
+    let config = Box::new(RawConfig::from_yaml(SETTINGS, "run.yaml").expect("settings"));
+    desk.send(Command::LrFind { config, min_lr: 1e-6, max_lr: 0.1, num_training_steps: 13 }, Vec::new());
+    desk.finish();
+    assert_eq!(desk.states.last(), Some(&State::Idle));
+    desk.start(SETTINGS, true);
+    desk.finish();
     // What was trained, opened again.
     let files = desk.exported().into_iter();
     let files = files.map(|(name, bytes)| NamedFile { name, blob: Box::new(Memory(bytes)) }).collect();

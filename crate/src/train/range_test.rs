@@ -183,7 +183,8 @@ impl RangeTest {
         }
         let (weights, head) = (self.folder.weights.clone(), plan::head(self.config.task));
         let device = self.opened.device.clone();
-        let load = Stage::Load(Loader::new(weights, head, self.outputs, device, self.config.packing()));
+        let half = self.opened.half(&self.config)?;
+        let load = Stage::Load(Loader::new(weights, head, self.outputs, device, self.config.packing()).half(half));
         let Stage::Tokenize(done) = std::mem::replace(&mut self.stage, load) else { return Ok(events) };
         self.rows = done.finish();
         if self.rows.is_empty() {
@@ -243,7 +244,10 @@ impl RangeTest {
         }
         let rate = self.rates.at(self.step);
         let outcome = trainer.outcome().await?;
-        trainer.apply(rate, self.config.training.max_grad_norm);
+        // A gradient beyond 16 bits says nothing about the rate.
+        if trainer.overflowed(outcome).is_none() {
+            trainer.apply(rate, self.config.training.max_grad_norm);
+        }
         self.step += 1;
         self.diverged = self.curve.push(rate, outcome.loss);
         let seconds = platform::now() - self.started;
