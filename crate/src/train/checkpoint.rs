@@ -261,9 +261,9 @@ impl Saving {
         }
         if let Some((at, row)) = self.todo.pop_front() {
             let [rows, columns] = self.tensors[at].value.dims();
-            let end = rows.min(row + (MOST / columns.max(1)).max(1));
+            let part = row..rows.min(row + (MOST / columns.max(1)).max(1));
             let value = self.tensors[at].value.clone();
-            let value = if end - row == rows { value } else { value.slice([row..end]) };
+            let value = if part.len() == rows { value } else { value.slice([part]) };
             let values = read_f32(value).await?;
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             return self.write(storage, &part, &bytes).await.map(|()| None);

@@ -137,7 +137,7 @@ impl Evaluator {
         }
         let shown = if matches!(self.measure, Measure::Tokens(..)) { 0 } else { SAMPLES };
         let samples =
-            self.answers.iter().cloned().take(shown).zip(texts).map(|((expected, predicted, confidence), text)| {
+            self.answers.iter().take(shown).cloned().zip(texts).map(|((expected, predicted, confidence), text)| {
                 Sample { text: text.chars().take(SAMPLE_CHARS).collect(), expected, predicted, confidence }
             });
         Ok(Evaluation {
