@@ -261,9 +261,9 @@ impl Saving {
         }
         if let Some((at, row)) = self.todo.pop_front() {
             let [rows, columns] = self.tensors[at].value.dims();
-            let part = row..rows.min(row + (MOST / columns.max(1)).max(1));
+            let some = row..rows.min(row + (MOST / columns.max(1)).max(1));
             let value = self.tensors[at].value.clone();
-            let value = if part.len() == rows { value } else { value.slice([part]) };
+            let value = if some.len() == rows { value } else { value.slice([some]) };
             let values = read_f32(value).await?;
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             return self.write(storage, &part, &bytes).await.map(|()| None);
