@@ -1,21 +1,21 @@
 //! A model that is ready to be used: trained here, or opened with its adapter.
 
-use std::{collections::HashMap, rc::Rc};
+use std::rc::Rc;
 
 use burn::tensor::Device;
 
 use crate::{
-    adapter::{self, PeftConfig},
+    adapter::{self, AdapterFiles},
     batch::{Batch, Sequences},
     config::{Config, Method, RawConfig, Task},
     data::Target,
     device::{self, Opened},
     error::{Error, Result},
     event::{AdapterSummary, Event, Phase, Prediction, Summary},
-    export::{DataFile, unzip},
-    model::{HeadKind, Llama, LlamaConfig},
+    export::DataFile,
+    model::{HeadKind, Llama},
     plan,
-    platform::{Memory, NamedFile},
+    platform::NamedFile,
     rng,
     train::{forward, softmax},
     weights::{
@@ -49,14 +49,6 @@ impl Applied {
     }
 }
 
-const ADAPTER_CONFIG: &str = "adapter_config.json";
-
-/// Files of an adapter are small next to its base.
-const MAX_ADAPTER: u64 = 2 << 30;
-
-/// File names in an error.
-const MOST_LISTED: usize = 8;
-
 /// Puts the opened model and an adapter on a device, one tensor a call.
 pub struct Opening {
     folder: Rc<Folder>,
@@ -64,8 +56,8 @@ pub struct Opening {
     opened: Opened,
     labels: Vec<String>,
     loader: Loader,
-    /// `adapter_config.json` read, and the adapter's weights.
-    adapter: Option<(PeftConfig, NamedFile)>,
+    /// The adapter's weights.
+    adapter: Option<NamedFile>,
     history: History,
     rng: rand_chacha::ChaCha8Rng,
     ready: Option<Applied>,
@@ -74,19 +66,9 @@ pub struct Opening {
 impl Opening {
     /// `files` are an adapter's folder or one zip of it; none for a model that brings its own head.
     pub async fn new(folder: Rc<Folder>, over: RawConfig, files: Vec<NamedFile>) -> Result<Self> {
-        let files = unpack(files).await?;
-        let mut files: HashMap<String, NamedFile> = files.into_iter().map(|f| (f.name.clone(), f)).collect();
-        // Other files must not pass for "no adapter": the base model alone would answer.
-        if !files.is_empty() && !files.contains_key(ADAPTER_CONFIG) {
-            let mut there: Vec<_> = files.into_keys().take(MOST_LISTED).collect();
-            there.sort();
-            let message = format!("{ADAPTER_CONFIG} is missing; there is {}", there.join(", "));
-            return Err(Error::session(message, "Choose the folder that PEFT or Paddock wrote, or the zip of it."));
-        }
-        let raw = match files.remove("run.yaml") {
-            Some(file) => {
-                let text = String::from_utf8_lossy(&whole(&file).await?).into_owned();
-                let mut trained = RawConfig::from_yaml(&text, "run.yaml")?;
+        let mut adapter = AdapterFiles::read(files).await?;
+        let raw = match adapter.as_mut().and_then(|adapter| adapter.run.take()) {
+            Some(mut trained) => {
                 // Device, precision, files and row limits were the training's own.
                 trained.device = None;
                 trained.training.mixed_precision = None;
@@ -98,27 +80,12 @@ impl Opening {
             }
             None => over,
         };
-        let adapter = match files.remove(ADAPTER_CONFIG) {
-            None => None,
-            Some(file) => {
-                let peft = PeftConfig::from_json(&whole(&file).await?)?;
-                let weights = files.remove("adapter_model.safetensors").ok_or_else(|| {
-                    Error::weights("adapter_model.safetensors", None, "the adapter's weights beside its config", "none")
-                })?;
-                Some((peft, weights))
-            }
-        };
-        let history = match files.remove("metrics.json") {
-            Some(file) => History::read(&whole(&file).await?),
-            None => History::default(),
-        };
+        let metrics = adapter.as_ref().and_then(|adapter| adapter.metrics.as_deref());
+        let history = metrics.map(History::read).unwrap_or_default();
         let mut config = Config::resolve(&raw)?;
-        let described = match files.remove("config.json") {
-            Some(file) => LlamaConfig::from_json(&whole(&file).await?)?,
-            None => folder.config().clone(),
-        };
+        let described = adapter.as_ref().and_then(|adapter| adapter.model.as_ref()).unwrap_or(folder.config());
         let causal = match &adapter {
-            Some((peft, _)) => peft.task_type.as_deref() == Some("CAUSAL_LM"),
+            Some(adapter) => adapter.peft.task_type.as_deref() == Some("CAUSAL_LM"),
             None => !described.is_classifier(),
         };
         config.task = if causal { Task::TextGeneration } else { Task::TextClassification };
@@ -137,14 +104,15 @@ impl Opening {
             let got = "none; give the adapter that was trained for it";
             return Err(Error::weights("model.safetensors", Some("score.weight"), "a classification head", got));
         }
-        if let Some((peft, _)) = &adapter {
-            config.lora = peft.lora()?;
+        if let Some(adapter) = &adapter {
+            config.lora = adapter.peft.lora()?;
         }
         let (opened, _) = device::open(config.device).await?;
         let head = if causal { HeadKind::CausalLm } else { HeadKind::Classification };
         let loader = Loader::new(folder.weights.clone(), head, outputs, opened.device.clone(), config.frozen())
             .half(opened.half(&config)?);
         let rng = rng::stream(config.training.seed, rng::INIT);
+        let adapter = adapter.map(|adapter| adapter.weights);
         Ok(Self { folder, config, opened, labels, loader, adapter, history, rng, ready: None })
     }
 
@@ -152,7 +120,7 @@ impl Opening {
         let loaded = self.loader.advance(&mut self.rng).await?;
         let (done, total) = self.loader.progress();
         if let Some(mut model) = loaded {
-            if let Some((_, file)) = &self.adapter {
+            if let Some(file) = &self.adapter {
                 let device: &Device = &self.opened.device;
                 adapter::load(&mut model, &self.config.lora, &file.name, file.blob.as_ref(), device).await?;
             }
@@ -187,27 +155,6 @@ impl History {
         let json: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
         let data = serde_json::from_value(json["data"].clone()).unwrap_or_default();
         Self { summary: serde_json::from_value(json).ok(), data }
-    }
-}
-
-async fn whole(file: &NamedFile) -> Result<Vec<u8>> {
-    let size = file.blob.size();
-    if size > MAX_ADAPTER {
-        let got = format!("{size} bytes");
-        return Err(Error::model(&file.name, "the file", format!("at most {MAX_ADAPTER} bytes"), got));
-    }
-    file.blob.read(0, size as usize).await.map_err(|e| Error::io(&file.name, e))
-}
-
-/// One zip becomes the files inside it.
-async fn unpack(files: Vec<NamedFile>) -> Result<Vec<NamedFile>> {
-    match files.as_slice() {
-        [one] if one.name.to_lowercase().ends_with(".zip") => {
-            let inside = unzip(&one.name, whole(one).await?, MAX_ADAPTER)?;
-            let named = |(name, bytes): (String, Vec<u8>)| NamedFile { name, blob: Box::new(Memory(bytes)) };
-            Ok(inside.into_iter().map(named).collect())
-        }
-        _ => Ok(files),
     }
 }
 

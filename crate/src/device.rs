@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        OnceLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -16,17 +16,20 @@ use crate::{
     event::{DeviceInfo, Environment},
 };
 
-/// Set by the driver when the GPU is gone: WebGPU goes on silently with a lost device (wgpu#5545).
-static LOST: AtomicBool = AtomicBool::new(false);
-
 /// An opened device and what is known of it.
 #[derive(Debug, Clone)]
 pub struct Opened {
     pub device: Device,
     pub info: DeviceInfo,
+    /// Set by the driver when the GPU is gone: WebGPU goes on silently with a lost device (wgpu#5545).
+    lost: Arc<AtomicBool>,
 }
 
 impl Opened {
+    pub fn new(device: Device, info: DeviceInfo) -> Self {
+        Self { device, info, lost: Arc::default() }
+    }
+
     pub fn is_gpu(&self) -> bool {
         self.info.id == GPU
     }
@@ -57,13 +60,12 @@ impl Opened {
 
     /// An error once the device stopped answering.
     pub fn check(&self) -> Result<()> {
-        if self.is_gpu() && LOST.load(Ordering::Relaxed) {
-            return Err(Error::device(
-                "The GPU stopped answering (device lost): another program, the driver or the system took it.",
-                "Start again; if it happens again, choose the CPU device or a smaller batch.",
-            ));
-        }
-        Ok(())
+        if self.lost.load(Ordering::Relaxed) { Err(Error::DeviceLost) } else { Ok(()) }
+    }
+
+    /// As if the driver had said so.
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
     }
 }
 
@@ -124,16 +126,16 @@ pub async fn open(choice: DeviceChoice) -> Result<(Opened, Option<String>)> {
             if auto && id == CPU {
                 return Ok((open_cpu(), Some(reason)));
             }
-            let (device, half) = open_gpu().await?;
+            let Gpu { device, half, lost } = open_gpu().await?;
             // What the adapter has, its device may have been opened without.
             info.features.retain(|feature| half || feature != SHADER_F16);
-            Ok((Opened { device, info }, auto.then_some(reason)))
+            Ok((Opened { device, info, lost }, auto.then_some(reason)))
         }
     }
 }
 
 fn open_cpu() -> Opened {
-    Opened { device: Device::flex(), info: cpu() }
+    Opened::new(Device::flex(), cpu())
 }
 
 fn cpu() -> DeviceInfo {
@@ -148,11 +150,21 @@ fn cpu() -> DeviceInfo {
     }
 }
 
-/// Opens the GPU once; a second run takes the same one. With whether it computes in 16 bits.
-async fn open_gpu() -> Result<(Device, bool)> {
-    static OPENED: OnceLock<(Device, bool)> = OnceLock::new();
-    if let Some(opened) = OPENED.get() {
-        return Ok(opened.clone());
+/// An opened GPU.
+#[derive(Clone)]
+struct Gpu {
+    device: Device,
+    /// Whether it computes in 16 bits.
+    half: bool,
+    lost: Arc<AtomicBool>,
+}
+
+/// Opens the GPU once; a second run takes the same one, until it is lost.
+async fn open_gpu() -> Result<Gpu> {
+    static OPENED: Mutex<Option<Gpu>> = Mutex::new(None);
+    let opened = || OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(gpu) = opened().as_ref().filter(|gpu| !gpu.lost.load(Ordering::Relaxed)) {
+        return Ok(gpu.clone());
     }
     let (device, setup) = Device::wgpu_options().init_with_setup_async().await.map_err(|e| {
         Error::device(
@@ -160,9 +172,13 @@ async fn open_gpu() -> Result<(Device, bool)> {
             "Choose the CPU device, or update the graphics driver.",
         )
     })?;
-    setup.device.set_device_lost_callback(|_, _| LOST.store(true, Ordering::Relaxed));
+    let lost = Arc::new(AtomicBool::new(false));
+    let flag = lost.clone();
+    setup.device.set_device_lost_callback(move |_, _| flag.store(true, Ordering::Relaxed));
     let half = setup.device.features().contains(wgpu::Features::SHADER_F16);
-    Ok(OPENED.get_or_init(|| (device, half)).clone())
+    let gpu = Gpu { device, half, lost };
+    *opened() = Some(gpu.clone());
+    Ok(gpu)
 }
 
 #[cfg(target_family = "wasm")]

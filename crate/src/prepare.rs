@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::{
     batch::{Batch, Batcher, Packer, Sequences, evaluation_order},
     config::{Config, Task},
-    data::{self, Example, LabelSource, Mapping, Table},
+    data::{self, Example, Examples, LabelSource, Mapping, Table, Target},
     error::{Error, Result},
     plan,
     weights::folder::Folder,
@@ -20,15 +20,19 @@ pub struct Rows {
     pub warnings: Vec<String>,
 }
 
-/// Maps, checks, samples and splits the opened tables (training, and held-out rows where a second one is open).
-pub fn rows(config: &Config, tables: &[Table]) -> Result<Rows> {
+/// Maps, checks, samples and splits the opened tables (training, and held-out rows where a second one is open). `labels`
+/// are those of an adapter that training goes on from; none otherwise.
+pub fn rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<Rows> {
     let Some(table) = tables.first() else {
         return Err(Error::session("No data is open.", "Choose a file of examples first."));
     };
     let (task, data, seed) = (config.task, &config.data, config.training.seed);
     let num_labels = config.model.num_labels;
     let mapping = Mapping::resolve(table, data, task)?;
-    let found = data::examples(table, &mapping, LabelSource::for_training(task, num_labels))?;
+    let mut found = data::examples(table, &mapping, LabelSource::for_training(task, num_labels))?;
+    if labels.len() > 1 && task == Task::TextClassification {
+        reorder(&table.name, &mut found, labels)?;
+    }
     let mut skipped = table.skipped.count + found.skipped.count;
     let mut warnings = table.summary().warnings;
     warnings.extend(found.warnings);
@@ -52,6 +56,29 @@ pub fn rows(config: &Config, tables: &[Table]) -> Result<Rows> {
         warnings,
     })
 }
+
+/// Gives the classes the numbers that an adapter's head has for them.
+fn reorder(file: &str, found: &mut Examples, labels: &[String]) -> Result<()> {
+    let place = |label: &String| {
+        labels.iter().position(|known| known == label).ok_or_else(|| {
+            let known =
+                labels.iter().take(MOST_LISTED).map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+            let message = format!("the adapter has no label `{label}`; it was trained for {known}");
+            Error::data(file, message, "Leave such rows out, or train a new adapter.")
+        })
+    };
+    let places: Vec<usize> = found.labels.iter().map(place).collect::<Result<_>>()?;
+    for row in &mut found.rows {
+        if let Target::Class(class) = &mut row.target {
+            *class = places.get(*class).copied().unwrap_or_default();
+        }
+    }
+    found.labels = labels.to_vec();
+    Ok(())
+}
+
+/// Labels in an error.
+const MOST_LISTED: usize = 8;
 
 /// Rows to measure a model with whose labels are known, and what is to be said of the rows left out. The held-out file is
 /// taken where there is one: the model may have been trained on the other.

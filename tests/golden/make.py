@@ -31,8 +31,8 @@ from transformers.pytorch_utils import ALL_LAYERNORM_LAYERS
 from transformers.trainer_pt_utils import get_parameter_names
 
 HERE = Path(__file__).resolve().parent
-FIXTURES = ["causal", "causal-tied", "causal-f16", "causal-bf16", "classify", "regress", "lora", "rope.safetensors",
-            "schedule.json", "expected.json"]
+FIXTURES = ["causal", "causal-tied", "causal-f16", "causal-bf16", "classify", "regress", "lora", "lora-steps",
+            "rope.safetensors", "schedule.json", "expected.json"]
 VOCAB, SEQ, LENGTHS, PAD = 97, 11, [11, 7, 4], 0
 STEPS, LEARNING_RATE, MAX_GRAD_NORM = 10, 1e-2, 1.0
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -170,14 +170,14 @@ def adapter_name(name):
     return name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
 
 
-def save_adapter(model, folder):
+def save_adapter(model, folder, base="classify"):
     """`save_pretrained`, made repeatable: PEFT writes the module names in hash order, and a model card with the date."""
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink()
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text())
     config["target_modules"].sort()
-    config["base_model_name_or_path"] = "tests/golden/classify"
+    config["base_model_name_or_path"] = f"tests/golden/{base}"
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
@@ -209,6 +209,36 @@ def lora(root, summary):
     write_expected(root / "lora", tensors)
     save_adapter(model, root / "lora" / "adapter-after")
     summary["lora"] = scalars(tensors)
+
+
+def lora_steps(root):
+    """Twenty steps, each on a batch of its own, from a random A and B."""
+    torch.manual_seed(6)
+    base = LlamaForCausalLM.from_pretrained(root / "causal", attn_implementation="eager")
+    model = get_peft_model(base, LoraConfig(
+        task_type=TaskType.CAUSAL_LM, r=8, lora_alpha=16, lora_dropout=0.0, target_modules=LINEARS))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    save_adapter(model, root / "lora-steps" / "adapter", "causal")
+    steps, rows, seq = 20, 4, 16
+    batches = torch.randint(3, VOCAB, (steps, rows, seq), generator=torch.Generator().manual_seed(40))
+    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.0)
+    schedule = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=steps)
+    losses, grad_norms = [], []
+    model.train()
+    for ids in batches:
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        losses.append(loss.item())
+        grad_norms.append(torch.nn.utils.clip_grad_norm_(trained, MAX_GRAD_NORM).item())
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    tensors = {"input_ids": batches, "train.losses": torch.tensor(losses), "train.grad_norms": torch.tensor(grad_norms)}
+    write_expected(root / "lora-steps", tensors)
 
 
 def schedules(root):
@@ -243,6 +273,7 @@ def make(root):
     rounded(root, summary)
     classify(root, summary)
     lora(root, summary)
+    lora_steps(root)
     schedules(root)
     rope(root)
     (root / "expected.json").write_text(json.dumps(summary, indent=1) + "\n")

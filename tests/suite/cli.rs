@@ -1,8 +1,11 @@
 //! The command from outside: what it prints, writes and answers.
 
+mod adapter;
 mod bad_input;
 pub mod fixture;
+mod packed;
 mod recipes;
+mod resume;
 mod tokens;
 
 use std::{

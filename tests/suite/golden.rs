@@ -146,8 +146,8 @@ fn check(folder: &str, mut trainer: Trainer, causal: bool) {
         }
         let rate = 1e-2 * factor(Schedule::Linear, step, 0, 10);
         assert_close("learning rate", &[rate as f32], &rates[step as usize..][..1], 1e-6);
-        let pending = block_on(trainer.step(rate, 1.0)).expect("step");
-        let outcome = block_on(pending.read()).expect("step");
+        let outcome = block_on(trainer.outcome()).expect("step");
+        trainer.apply(rate, 1.0);
         let at = step as usize;
         let norm = expected.values("train.grad_norms")[at];
         assert_close(&format!("{folder} step {step} loss"), &[outcome.loss as f32], &losses[at..][..1], 5e-4);
@@ -254,6 +254,33 @@ fn lora_as_peft() {
         block_on(adapter::load(&mut base, &lora, path, &Memory(fixture(path)), &Device::flex())).expect("adapter");
         let optimizer = AdamWConfig { weight_decay: 0.0, ..ADAMW };
         check("lora", Trainer::new(base, optimizer, Device::flex(), recompute), false);
+    }
+}
+
+/// A batch of its own in every step, from a random A and B.
+#[test]
+fn twenty_steps_as_peft() {
+    let config =
+        PeftConfig::from_json(&fixture("lora-steps/adapter/adapter_config.json")).expect("adapter_config.json");
+    let (lora, path) = (config.lora().expect("targets"), "lora-steps/adapter/adapter_model.safetensors");
+    let expected = Expected::read("lora-steps");
+    let (shape, ids) = &expected.tensors["input_ids"];
+    let (rows, seq) = (shape[1], shape[2]);
+    for recompute in [false, true] {
+        let mut base = model("causal", HeadKind::CausalLm, 0);
+        block_on(adapter::load(&mut base, &lora, path, &Memory(fixture(path)), &Device::flex())).expect("adapter");
+        let optimizer = AdamWConfig { weight_decay: 0.0, ..ADAMW };
+        let mut trainer = Trainer::new(base, optimizer, Device::flex(), recompute);
+        for (step, ids) in ids.chunks(rows * seq).enumerate() {
+            let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+            trainer.accumulate(&batch(ids.clone(), rows, seq, vec![], Targets::Tokens(ids)), 1.0, 0);
+            let rate = 1e-2 * factor(Schedule::Linear, step as u64, 0, shape[0] as u64);
+            let outcome = block_on(trainer.outcome()).expect("step");
+            trainer.apply(rate, 1.0);
+            let wanted = |name: &str| [expected.values(name)[step]];
+            assert_close(&format!("step {step} loss"), &[outcome.loss as f32], &wanted("train.losses"), 1e-4);
+            assert_close(&format!("step {step} norm"), &[outcome.grad_norm as f32], &wanted("train.grad_norms"), 2e-3);
+        }
     }
 }
 

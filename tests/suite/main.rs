@@ -10,3 +10,4 @@ mod hub;
 mod memory;
 mod protocol;
 mod qlora;
+mod runs;

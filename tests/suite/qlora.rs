@@ -74,8 +74,9 @@ fn losses(mut model: Llama, recompute: bool) -> Vec<f64> {
     (0..10)
         .map(|step| {
             trainer.accumulate(&input, 1.0, step);
-            let pending = block_on(trainer.step(5e-2, 1.0)).expect("step");
-            block_on(pending.read()).expect("step").loss
+            let outcome = block_on(trainer.outcome()).expect("step");
+            trainer.apply(5e-2, 1.0);
+            outcome.loss
         })
         .collect()
 }

@@ -1,7 +1,9 @@
 //! Low-rank adapters: put onto a model, read and written in PEFT's layout.
 
+mod files;
 mod peft;
 
+pub use files::AdapterFiles;
 pub use peft::{PeftConfig, load, names};
 
 use burn::tensor::{Device, Tensor, TensorData};

@@ -1,5 +1,7 @@
 //! One optimizer step: forward and backward over micro-batches, clipping, AdamW.
 
+use std::collections::HashMap;
+
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 
 use super::{
@@ -51,25 +53,9 @@ pub fn measure(model: &Llama, batch: &Batch, device: &Device) -> Loss {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
     pub loss: f64,
-    /// Before clipping; 0 where the step was skipped.
+    /// Before clipping.
     pub grad_norm: f64,
     pub correct: f64,
-}
-
-/// A step's numbers, still on the device.
-pub struct Pending {
-    numbers: Tensor<2>,
-    /// The loss scale from here on, where the gradient overflowed: the weights are as they were.
-    pub skipped: Option<f64>,
-}
-
-impl Pending {
-    /// Waits for the device.
-    pub async fn read(self) -> Result<Outcome> {
-        let numbers = read_f32(self.numbers).await?;
-        let at = |i: usize| f64::from(numbers.get(i).copied().unwrap_or(f32::NAN));
-        Ok(Outcome { loss: at(0), grad_norm: at(1), correct: at(2) })
-    }
 }
 
 /// A model in training.
@@ -80,6 +66,8 @@ pub struct Trainer {
     /// Sums over the micro-batches since the last step, in the order of `params_mut`.
     grads: Vec<Option<Tensor<2>>>,
     sums: Option<(Tensor<2>, Tensor<2>)>,
+    /// Of the gradients, between `outcome` and `apply`.
+    norm: Option<Tensor<2>>,
     recompute: bool,
     /// Where the model computes in 16 bits.
     pub scaler: Option<GradScaler>,
@@ -89,7 +77,8 @@ impl Trainer {
     /// `recompute` is `gradient_checkpointing`: a third more computing for activations of one block instead of all.
     pub fn new(model: Llama, optimizer: AdamWConfig, device: Device, recompute: bool) -> Self {
         let scaler = model.half.then(GradScaler::default);
-        Self { model, optimizer: AdamW::new(optimizer), device, grads: Vec::new(), sums: None, recompute, scaler }
+        let optimizer = AdamW::new(optimizer);
+        Self { model, optimizer, device, grads: Vec::new(), sums: None, norm: None, recompute, scaler }
     }
 
     /// Forward and backward over one micro-batch; `share` is its part of the step's loss (1 / micro-batches). Dropout
@@ -203,45 +192,126 @@ impl Trainer {
 
     /// The gradients summed so far, by Hugging Face's (or PEFT's) names.
     pub fn gradients(&mut self) -> Vec<(String, Tensor<2>)> {
-        let scale = self.scaler.map_or(1.0, |scaler| scaler.scale());
+        let scale = self.scale();
         let params = self.model.params_mut();
         let named = params.iter().zip(&self.grads).filter_map(|(p, g)| Some((p.name.clone(), g.clone()?)));
         named.map(|(name, grad)| (name, grad.div_scalar(scale))).collect()
     }
 
-    /// Changes the weights by what was accumulated. `max_norm` 0 does not clip.
-    ///
-    /// In 16 bits it waits for the gradient's norm, as torch does: whether the step is taken is the host's to know, which
-    /// counts the optimizer's steps and keeps the scale.
-    pub async fn step(&mut self, learning_rate: f64, max_norm: f64) -> Result<Pending> {
-        let grads = std::mem::take(&mut self.grads);
-        let device = self.device.clone();
-        let zero = || Tensor::zeros([1, 1], &device);
+    /// What was accumulated since the last step; waits for the device. Nothing has changed yet: a loss or gradient that is
+    /// no number can still be left out by [`Self::discard`].
+    pub async fn outcome(&mut self) -> Result<Outcome> {
+        let zero = || Tensor::zeros([1, 1], &self.device);
+        let norm = global_norm(self.grads.iter().flatten()).unwrap_or_else(zero).mul_scalar(1.0 / self.scale());
         let (loss, correct) = self.sums.take().unwrap_or_else(|| (zero(), zero()));
-        let mut norm = global_norm(grads.iter().flatten()).unwrap_or_else(zero);
-        let mut unscale = None;
-        let mut finite = true;
-        if let Some(scaler) = &mut self.scaler {
-            let factor = 1.0 / scaler.scale();
-            norm = norm.mul_scalar(factor);
-            unscale = Some(factor);
-            finite = read_f32(norm.clone()).await?.iter().all(|norm| norm.is_finite());
-            if !finite && scaler.can_shrink() {
-                scaler.update(false);
-                let numbers = Tensor::cat(vec![loss, zero(), correct], 1);
-                return Ok(Pending { numbers, skipped: Some(scaler.scale()) });
-            }
-            scaler.update(finite);
-        }
-        if finite {
-            let clip = (max_norm > 0.0).then(|| clip_factor(norm.clone(), max_norm));
-            let factor = match unscale {
-                None => clip,
-                Some(unscale) => Some(clip.unwrap_or_else(|| Tensor::ones([1, 1], &device)).mul_scalar(unscale)),
-            };
-            let changes = self.model.params_mut().into_iter().zip(grads).filter_map(|(p, g)| Some((p, g?))).collect();
-            self.optimizer.step(changes, learning_rate, factor);
-        }
-        Ok(Pending { numbers: Tensor::cat(vec![loss, norm, correct], 1), skipped: None })
+        self.norm = Some(norm.clone());
+        let numbers = read_f32(Tensor::cat(vec![loss, norm, correct], 1)).await?;
+        let at = |i: usize| f64::from(numbers.get(i).copied().unwrap_or(f32::NAN));
+        Ok(Outcome { loss: at(0), grad_norm: at(1), correct: at(2) })
     }
+
+    /// The next loss scale, where the gradient went beyond 16 bits alone: what was accumulated is dropped.
+    pub fn overflowed(&mut self, outcome: Outcome) -> Option<f64> {
+        let scaler = self.scaler.as_mut().filter(|scaler| scaler.can_shrink())?;
+        if !outcome.loss.is_finite() || outcome.grad_norm.is_finite() {
+            return None;
+        }
+        scaler.update(false);
+        let scale = scaler.scale();
+        self.discard();
+        Some(scale)
+    }
+
+    /// Changes the weights by what was accumulated, after [`Self::outcome`]. `max_norm` 0 does not clip.
+    pub fn apply(&mut self, learning_rate: f64, max_norm: f64) {
+        let clip = self.norm.take().filter(|_| max_norm > 0.0).map(|norm| clip_factor(norm, max_norm));
+        let factor = match self.scaler.is_some() {
+            false => clip,
+            true => {
+                let clip = clip.unwrap_or_else(|| Tensor::ones([1, 1], &self.device));
+                Some(clip.mul_scalar(1.0 / self.scale()))
+            }
+        };
+        if let Some(scaler) = &mut self.scaler {
+            scaler.update(true);
+        }
+        let grads = std::mem::take(&mut self.grads);
+        let changes = self.model.params_mut().into_iter().zip(grads).filter_map(|(p, g)| Some((p, g?))).collect();
+        self.optimizer.step(changes, learning_rate, factor);
+    }
+
+    /// What the loss is multiplied by before it goes back.
+    fn scale(&self) -> f64 {
+        self.scaler.map_or(1.0, |scaler| scaler.scale())
+    }
+
+    /// Drops what was accumulated.
+    pub fn discard(&mut self) {
+        self.grads.clear();
+        (self.sums, self.norm) = (None, None);
+    }
+
+    pub fn optimizer_steps(&self) -> i32 {
+        self.optimizer.steps()
+    }
+
+    /// Trained weights and their moments, for a checkpoint.
+    pub fn held(&mut self) -> Vec<Held> {
+        let mut held = Vec::new();
+        for param in self.model.params_mut().into_iter().filter(|param| param.trainable) {
+            held.push(Held { name: param.name.clone(), value: param.value() });
+            if let Some((first, second)) = self.optimizer.moments(&param.name) {
+                let [a, b] = moment_names(&param.name);
+                held.push(Held { name: a, value: first.clone() });
+                held.push(Held { name: b, value: second.clone() });
+            }
+        }
+        held
+    }
+
+    /// Names and shapes of what [`Self::restore`] takes.
+    pub fn wanted(&mut self) -> Vec<(String, [usize; 2])> {
+        let trained = self.model.params_mut().into_iter().filter(|param| param.trainable);
+        trained
+            .flat_map(|param| {
+                let [a, b] = moment_names(&param.name);
+                [param.name.clone(), a, b].map(|name| (name, param.dims()))
+            })
+            .collect()
+    }
+
+    /// Weights and moments as [`Self::held`] gave them.
+    pub fn restore(&mut self, values: Vec<(String, Vec<f32>, [usize; 2])>, optimizer_steps: i32) {
+        self.discard();
+        let device = &self.device;
+        let mut tensors: HashMap<String, Tensor<2>> = values
+            .into_iter()
+            .map(|(name, numbers, shape)| (name, Tensor::from_data(TensorData::new(numbers, shape), device)))
+            .collect();
+        let mut moments = HashMap::new();
+        for param in self.model.params_mut().into_iter().filter(|param| param.trainable) {
+            let [first, second] = moment_names(&param.name).map(|name| tensors.remove(&name));
+            if let (Some(first), Some(second)) = (first, second) {
+                moments.insert(param.name.clone(), (first, second));
+            }
+            if let Some(value) = tensors.remove(&param.name) {
+                param.set(value);
+            }
+        }
+        self.optimizer.restore(optimizer_steps, moments);
+    }
+}
+
+/// A tensor of a checkpoint.
+pub struct Held {
+    pub name: String,
+    pub value: Tensor<2>,
+}
+
+/// What the moments' names begin with.
+pub const MOMENT: &str = "optimizer.";
+
+/// By PyTorch's names for AdamW's state.
+fn moment_names(name: &str) -> [String; 2] {
+    ["exp_avg", "exp_avg_sq"].map(|kind| format!("{MOMENT}{kind}.{name}"))
 }

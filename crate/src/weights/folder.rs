@@ -17,9 +17,10 @@ use crate::{
     event::ModelSummary,
     kernels::Packed,
     model::{HeadKind, Llama, LlamaConfig, Param},
-    platform::NamedFile,
+    platform::{Memory, NamedFile},
     rng::normal,
     tokenizer::{ChatTemplate, SpecialIds, Tokenizer, TokenizerConfig, tokenizer_model_json},
+    train::checkpoint::sampled,
 };
 
 const WEIGHTS: &str = "model.safetensors";
@@ -110,6 +111,19 @@ impl Folder {
         ends.sort_unstable();
         ends.dedup();
         ends
+    }
+
+    /// Name and hash of everything in the folder that a run depends on.
+    pub async fn fingerprint(&self) -> Result<Vec<(String, String)>> {
+        let config = Value::Object(self.config().raw.clone()).to_string();
+        let mut parts = vec![("config.json".to_owned(), sampled("config.json", &Memory(config.into_bytes())).await?)];
+        for (name, bytes) in self.texts.iter().filter(|(name, _)| name == TOKENIZER) {
+            parts.push((name.clone(), sampled(name, &Memory(bytes.clone())).await?));
+        }
+        for file in self.weights.files() {
+            parts.push((file.name.clone(), sampled(&file.name, file.blob.as_ref()).await?));
+        }
+        Ok(parts)
     }
 
     pub fn summary(&self) -> ModelSummary {

@@ -67,11 +67,7 @@ impl Trained {
     /// Opens base, data and adapter, in this order.
     pub fn open(&self, driver: &mut Driver<'_>, data: Option<NamedFile>) -> Result<()> {
         let (name, model) = model::open(&self.model, driver.output)?;
-        let adapter = match &self.adapter {
-            Some(path) if path.is_dir() => files::open_folder(path)?,
-            Some(path) => vec![files::open_file(path, files::utf8(path.file_name().map_or(path, Path::new))?)?],
-            None => Vec::new(),
-        };
+        let adapter = self.adapter.as_deref().map(open_adapter).transpose()?.unwrap_or_default();
         driver.send(Command::Inspect, Vec::new())?;
         driver.send(Command::OpenModel { name }, model)?;
         if let Some(file) = data {
@@ -81,6 +77,14 @@ impl Trained {
         driver.send(Command::OpenAdapter { config }, adapter)?;
         Ok(())
     }
+}
+
+/// The files of an adapter's folder, or the zip of it.
+pub fn open_adapter(path: &Path) -> Result<Vec<NamedFile>> {
+    if path.is_dir() {
+        return files::open_folder(path);
+    }
+    Ok(vec![files::open_file(path, files::utf8(path.file_name().map_or(path, Path::new))?)?])
 }
 
 fn is_full_model(folder: &Path) -> bool {
@@ -102,7 +106,7 @@ fn forget_training(config: &mut RawConfig) {
 }
 
 /// `base_model_name_or_path` of an adapter.
-fn base_of(adapter: &Path) -> Result<PathBuf> {
+pub fn base_of(adapter: &Path) -> Result<PathBuf> {
     let place = format!("{} of {}", ADAPTER_CONFIG, adapter.display());
     let text = member(adapter, ADAPTER_CONFIG)?.ok_or_else(|| {
         failure(
