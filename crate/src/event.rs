@@ -383,7 +383,7 @@ pub struct Step {
     pub loss: f64,
     /// Share of right answers in this step's rows (of right next tokens in text generation).
     pub accuracy: f64,
-    /// Before clipping; 0 where the step was skipped (`training.mixed_precision`).
+    /// Before clipping.
     pub grad_norm: f64,
     pub learning_rate: f64,
     pub tokens_per_second: f64,
