@@ -31,6 +31,11 @@ impl Opened {
         self.info.id == GPU
     }
 
+    /// Bytes of a weight that one binding holds at most.
+    pub fn binding(&self) -> u64 {
+        self.info.limits.get("maxStorageBufferBindingSize").copied().unwrap_or(u64::MAX)
+    }
+
     /// An error once the device stopped answering.
     pub fn check(&self) -> Result<()> {
         if self.is_gpu() && LOST.load(Ordering::Relaxed) {

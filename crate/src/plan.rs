@@ -61,12 +61,14 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
             config.model.max_seq_length
         ));
     }
-    let limit = opened.info.limits.get("maxStorageBufferBindingSize").copied().unwrap_or(u64::MAX);
     let bytes = |(name, shape): &(String, Vec<usize>)| packing.bytes(weights, name, shape);
-    if let Some(weight) = shapes.iter().find(|weight| bytes(weight) > limit) {
+    let limit = opened.binding();
+    if config.training.method == Method::Full
+        && let Some(weight) = shapes.iter().find(|weight| bytes(weight) > limit)
+    {
         warnings.push(format!(
-            "{} takes {} bytes, more than the {limit} that this GPU binds at once: choose the CPU device, a smaller \
-             model, or model.quantization.",
+            "{} takes {} bytes, more than the {limit} that this GPU binds at once, and what is trained stays whole: \
+             choose training.method lora, device cpu, or a smaller model.",
             weight.0,
             bytes(weight)
         ));

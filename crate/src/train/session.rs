@@ -171,7 +171,9 @@ impl Session {
                 let outputs = plan::outputs(&self.config, &self.labels);
                 let head = plan::head(self.config.task);
                 let weights = self.folder.weights.clone();
-                Stage::Load(Loader::new(weights, head, outputs, self.opened.device.clone(), self.config.packing()))
+                let loader = Loader::new(weights, head, outputs, self.opened.device.clone(), self.config.packing());
+                let full = self.config.training.method == Method::Full;
+                Stage::Load(if full { loader } else { loader.within(self.opened.binding()) })
             }
         };
         let last = matches!(next, Stage::Load(_));

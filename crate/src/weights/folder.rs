@@ -125,7 +125,6 @@ impl Folder {
             dtype: self.weights.main_type().into(),
             file_bytes: self.weights.bytes(),
             device_bytes: shapes.iter().map(held).sum(),
-            largest_bytes: shapes.iter().map(held).max().unwrap_or_default(),
         }
     }
 }
@@ -219,6 +218,8 @@ pub struct Loader {
     outputs: usize,
     device: Device,
     packing: Packing,
+    /// Bytes that a weight takes at most before it is held in parts.
+    limit: u64,
     /// What is still to come, last first.
     todo: Vec<(String, Vec<usize>)>,
     done: HashMap<String, Param>,
@@ -231,7 +232,14 @@ impl Loader {
         let mut todo = Llama::shapes(&weights.config, head, outputs);
         todo.reverse();
         let total = todo.len();
-        Self { weights, head, outputs, device, packing, todo, done: HashMap::new(), total }
+        Self { weights, head, outputs, device, packing, limit: u64::MAX, todo, done: HashMap::new(), total }
+    }
+
+    /// Holds matrices that take more bytes than this in parts, for a device that cannot bind them whole. Such a matrix
+    /// cannot be trained.
+    pub fn within(mut self, limit: u64) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// Tensors read and tensors in all.
@@ -258,7 +266,14 @@ impl Loader {
 
     async fn read(&self, name: &str, shape: &[usize], rng: &mut impl Rng) -> Result<Param> {
         let weights = &self.weights;
-        if let (Some(kind), [rows, columns]) = (self.packing.of(weights, name), shape) {
+        let (rows, columns, vector) = match shape {
+            [rows, columns] => (*rows, *columns, false),
+            _ => (1, shape.iter().product(), true),
+        };
+        // A classification head is trained.
+        let limit = if name == "score.weight" { u64::MAX } else { self.limit };
+        let step = step(self.packing.bytes(weights, name, shape), rows, limit);
+        if let Some(kind) = self.packing.of(weights, name) {
             let bytes = match weights.packed(name).await? {
                 Some((stored, bytes)) if stored == kind => bytes,
                 _ => {
@@ -268,20 +283,41 @@ impl Loader {
                     kind.quantize(&values).ok_or_else(missing)?
                 }
             };
-            return Ok(Param::packed(name, Packed::new(kind, [*rows, *columns], &bytes, &self.device)));
+            let part =
+                |rows, bytes: &[u8]| Param::packed(name, Packed::new(kind, [rows, columns], bytes, &self.device));
+            return Ok(if rows <= step { part(rows, &bytes) } else { in_parts(name, rows, step, &bytes, part) });
         }
         let values = if name == "score.weight" && !weights.has_head(self.outputs) {
             normal(rng, shape.iter().product(), weights.config.initializer_range as f32)
         } else {
             weights.tensor(name).await?.0
         };
-        let (rows, columns, vector) = match shape {
-            [rows, columns] => (*rows, *columns, false),
-            _ => (1, values.len(), true),
+        let part = |rows, values: Vec<f32>| {
+            Param::new(name, Tensor::from_data(TensorData::new(values, [rows, columns]), &self.device), vector)
         };
-        let tensor = Tensor::from_data(TensorData::new(values, [rows, columns]), &self.device);
-        Ok(Param::new(name, tensor, vector))
+        Ok(match rows <= step {
+            true => part(rows, values),
+            false => in_parts(name, rows, step, &values, |rows, values| part(rows, values.to_vec())),
+        })
     }
+}
+
+/// Rows of a matrix that a binding of `limit` bytes holds, in fours (see [`Param::linear_rows`]); all where it can.
+fn step(bytes: u64, rows: usize, limit: u64) -> usize {
+    // Blocks take up to two words more, see `Packed::new`.
+    let most = limit.saturating_sub(8);
+    if bytes <= most || rows <= 4 {
+        return rows;
+    }
+    let row = bytes.div_ceil(rows as u64);
+    usize::try_from(most / row).unwrap_or(rows) / 4 * 4
+}
+
+/// A matrix in parts of `step` rows, four at least; `part` makes one of so many rows.
+fn in_parts<T>(name: &str, rows: usize, step: usize, data: &[T], part: impl Fn(usize, &[T]) -> Param) -> Param {
+    let row = (data.len() / rows.max(1)).max(1);
+    let parts = data.chunks(step.max(4) * row).map(|data| part(data.len() / row, data));
+    Param::parts(name, parts.collect())
 }
 
 /// `config.json` as bytes.
