@@ -14,6 +14,7 @@ use crate::{
     config::DeviceChoice,
     error::{Error, Result},
     event::{DeviceInfo, Environment},
+    platform,
 };
 
 /// Set by the driver when the GPU is gone: WebGPU goes on silently with a lost device (wgpu#5545).
@@ -34,6 +35,11 @@ impl Opened {
     /// Bytes of a weight that one binding holds at most.
     pub fn binding(&self) -> u64 {
         self.info.limits.get("maxStorageBufferBindingSize").copied().unwrap_or(u64::MAX)
+    }
+
+    /// Bytes that a run can have, where that is known: no GPU interface tells it.
+    pub fn memory(&self) -> Option<u64> {
+        if self.is_gpu() { None } else { platform::memory() }
     }
 
     /// An error once the device stopped answering.

@@ -7,5 +7,6 @@ mod golden;
 mod hostile;
 mod hub;
 mod memory;
+mod plan;
 mod protocol;
 mod qlora;
