@@ -1,7 +1,9 @@
 // Generated from crate/src/event.rs and crate/src/config/raw.rs by tests/suite/protocol.rs. Do not edit.
 
 export type Command = { "type": "inspect" } | { "type": "open_model",
-name: string, } | { "type": "open_data" } | { "type": "open_config" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate",
+name: string, } | { "type": "open_data" } | { "type": "open_config" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig,
+resume?: boolean,
+smaller?: boolean, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate",
 text_column?: string | null, label_column?: string | null, } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>,
 max_new_tokens?: number | null,
 apply_chat_template?: boolean | null, } | { "type": "export", format: ExportFormat,
@@ -13,14 +15,14 @@ export type ExportFormat = "adapter" | "merged" | "gguf" | "gguf_lora";
 export type ExportDType = "f32" | "f16" | "bf16" | "q8_0";
 
 export type Envelope = { run: string, } & ({ "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
-total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
+total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
 
 export type Event = { "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
-total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure;
+total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure;
 
-export type State = "idle" | "preparing" | "training" | "paused" | "evaluating" | "succeeded" | "failed";
+export type State = "idle" | "preparing" | "training" | "paused" | "evaluating" | "recovering" | "succeeded" | "failed" | "applying";
 
-export type Phase = "loading_weights" | "tokenizing" | "warming_up" | "evaluating" | "exporting" | "generating";
+export type Phase = "loading_weights" | "tokenizing" | "warming_up" | "evaluating" | "exporting" | "generating" | "saving";
 
 export type Environment = { version: string,
 platform: string, devices: Array<DeviceInfo>,
@@ -61,7 +63,8 @@ config_yaml: string, warnings: Array<string>, };
 
 export type Step = { step: number, total_steps: number,
 epoch: number, loss: number,
-accuracy: number, grad_norm: number, learning_rate: number, tokens_per_second: number, seconds: number, };
+accuracy: number,
+grad_norm: number, learning_rate: number, tokens_per_second: number, seconds: number, };
 
 export type When = "before" | "during" | "after";
 
@@ -82,7 +85,26 @@ scores: Array<[string, number]>, };
 export type FileInfo = { name: string, bytes: number, };
 
 export type Summary = {
-completed: boolean, steps: number, seconds: number, before: Metrics | null, after: Metrics | null, rows: number, };
+completed: boolean, ended: Ended, steps: number, seconds: number, before: Metrics | null, after: Metrics | null, rows: number,
+best_step: number | null, recoveries: Array<Recovery>, };
+
+export type Ended = "finished" | "stopped" | "early_stopping" | "time_budget";
+
+export type CheckpointInfo = { step: number, file: string, bytes: number,
+best: boolean, };
+
+export type Resumed = { step: number, file: string,
+damaged: Array<string>, };
+
+export type Recovery = { step: number, cause: Cause,
+message: string, action: Action,
+back_to: number | null,
+attempt: number, max_attempts: number,
+learning_rate_factor: number, split: number, };
+
+export type Cause = "not_finite" | "diverging" | "out_of_memory" | "device_lost" | "storage_full";
+
+export type Action = "skip_batch" | "lower_learning_rate" | "smaller_micro_batch" | "new_device" | "free_storage";
 
 export type Failure = {
 message: string,
@@ -91,7 +113,7 @@ advice: string, };
 export type RawConfig = {
 task?: string | null,
 device?: string | null,
-kernels?: string | null, model: ModelSection, data: DataSection, training: TrainingSection, lora: LoraSection, };
+kernels?: string | null, model: ModelSection, data: DataSection, training: TrainingSection, lora: LoraSection, recovery: RecoverySection, };
 
 export type ModelSection = {
 type?: string | null,
@@ -107,10 +129,27 @@ max_train_samples?: number | null, max_eval_samples?: number | null, };
 export type TrainingSection = {
 method?: string | null,
 batch_size?: number | null, gradient_accumulation_steps?: number | null,
-gradient_checkpointing?: boolean | null, learning_rate?: number | null, num_epochs?: number | null,
+gradient_checkpointing?: boolean | null,
+mixed_precision?: string | null, learning_rate?: number | null, num_epochs?: number | null,
 max_steps?: number | null, weight_decay?: number | null, adam_beta1?: number | null, adam_beta2?: number | null, adam_epsilon?: number | null,
 lr_scheduler_type?: string | null, warmup_ratio?: number | null, warmup_steps?: number | null,
-max_grad_norm?: number | null, logging_steps?: number | null, seed?: number | null, };
+max_grad_norm?: number | null, logging_steps?: number | null,
+eval_steps?: number | null,
+save_steps?: number | null,
+save_total_limit?: number | null,
+metric_for_best_model?: string | null,
+load_best_model_at_end?: boolean | null,
+early_stopping_patience?: number | null,
+early_stopping_threshold?: number | null,
+report_to?: string | null,
+max_minutes?: number | null, seed?: number | null, };
 
 export type LoraSection = { r?: number | null, lora_alpha?: number | null, lora_dropout?: number | null,
 target_modules?: Array<string> | null, };
+
+export type RecoverySection = {
+max_retries?: number | null,
+max_skipped_batches?: number | null,
+learning_rate_factor?: number | null,
+divergence_threshold?: number | null,
+divergence_patience?: number | null, };

@@ -1,15 +1,16 @@
 // @ts-check
 /**
- * The engine's own thread. It takes `{id, command, files}` and gives `{ready}`, `{envelope, files, id}`, `{handled: id}` and `{crash}`.
+ * The engine's own thread. It takes `{id, command, files, run}` (`run`: the folder that a run keeps its checkpoints in) and gives `{ready}`, `{envelope, files, id}`, `{handled: id}` and `{crash}`.
  * Commands and units of work never overlap: the engine is one object that is borrowed while either runs.
  */
 
 import { Exports } from './app/exports.js';
+import { RunStorage, hold } from './app/run-storage.js';
 
-/** @typedef {{ handle(command: object, files: File[]): Promise<void>, advance(): Promise<void>, busy(): boolean }} Engine */
+/** @typedef {{ handle(command: object, files: File[]): Promise<void>, advance(): Promise<void>, busy(): boolean, use_storage(storage?: RunStorage): void }} Engine */
 /** @typedef {import('./protocol.js').Envelope} Envelope */
 
-/** @type {Array<{ id: number, command: object, files: File[] }>} */
+/** @type {Array<{ id: number, command: { type: string }, files: File[], run?: string }>} */
 const queue = [];
 /** @type {(() => void) | null} */
 let wake = null;
@@ -51,6 +52,7 @@ const pieces = [];
 
 /** @param {Envelope} envelope @param {Uint8Array} [bytes] those of an `export_chunk` */
 function emit(envelope, bytes) {
+  if (envelope.type === 'finished' || (envelope.type === 'state' && envelope.state === 'failed')) letGo();
   if (envelope.type.startsWith('export')) pieces.push({ envelope, bytes, id: current });
   else post(envelope);
 }
@@ -73,6 +75,32 @@ async function store(engine) {
   }
 }
 
+/** The folder and the lock of the run under way. @type {{ storage: RunStorage, release(): void } | null} */
+let running = null;
+
+function letGo() {
+  running?.storage.close();
+  running?.release();
+  running = null;
+}
+
+/** Gives the engine a run's folder; false where another tab has it. @param {Engine} engine @param {string} [run] */
+async function prepare(engine, run) {
+  letGo();
+  engine.use_storage(undefined);
+  if (!run) return true;
+  const release = await hold(run);
+  if (!release) return false;
+  try {
+    running = { storage: await RunStorage.of(run), release };
+    engine.use_storage(running.storage);
+  } catch {
+    // Without a private file system the run cannot be gone on with, but it can be made.
+    release();
+  }
+  return true;
+}
+
 // A macrotask, so that messages get in between two steps; setTimeout would add 4 ms to each.
 const channel = new MessageChannel();
 /** @returns {Promise<void>} */
@@ -88,7 +116,9 @@ async function pump(engine) {
     const next = queue.shift();
     if (next) {
       current = next.id;
-      await engine.handle(next.command, next.files);
+      // A start that the engine refuses must not take the running one's folder.
+      if (next.command.type !== 'start' || engine.busy() || (await prepare(engine, next.run))) await engine.handle(next.command, next.files);
+      else post({ run: '', type: 'failed', message: 'This run goes on in another tab.', advice: 'Close the other tab, or watch it there.' });
       await store(engine);
       current = null;
       self.postMessage({ handled: next.id });

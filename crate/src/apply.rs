@@ -69,8 +69,9 @@ impl Opening {
         let mut adapter = AdapterFiles::read(files).await?;
         let raw = match adapter.as_mut().and_then(|adapter| adapter.run.take()) {
             Some(mut trained) => {
-                // Device, files and row limits were the training's own.
+                // Device, precision, files and row limits were the training's own.
                 trained.device = None;
+                trained.training.mixed_precision = None;
                 trained.data.train_file = None;
                 trained.data.validation_file = None;
                 trained.data.max_train_samples = None;
@@ -109,7 +110,8 @@ impl Opening {
         let (opened, _) = device::open(config.device).await?;
         let head = if causal { HeadKind::CausalLm } else { HeadKind::Classification };
         let loader = Loader::new(folder.weights.clone(), head, outputs, opened.device.clone(), config.frozen())
-            .within(opened.binding());
+            .within(opened.binding())
+            .half(opened.half(&config)?);
         let rng = rng::stream(config.training.seed, rng::INIT);
         let adapter = adapter.map(|adapter| adapter.weights);
         Ok(Self { folder, config, opened, labels, loader, adapter, history, rng, ready: None })

@@ -182,6 +182,42 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// The rows in up to `parts` parts, each with its share: the sum of the parts' mean losses times their shares is this
+    /// batch's mean loss, so that the gradient is the same and less is in memory at once.
+    pub fn split(&self, parts: usize) -> Vec<(Self, f64)> {
+        if parts <= 1 || self.batch <= 1 {
+            return vec![(self.clone(), 1.0)];
+        }
+        let whole = self.targets.counted(self.seq);
+        let rows: Vec<usize> = (0..self.batch).collect();
+        let part = |rows: &[usize]| {
+            let tokens =
+                |values: &[i32]| rows.iter().flat_map(|row| values[row * self.seq..][..self.seq].to_vec()).collect();
+            let last: Vec<i32> = rows.iter().map(|row| self.last[*row]).collect();
+            let targets = match &self.targets {
+                Targets::Classes(classes) => Targets::Classes(rows.iter().map(|row| classes[*row]).collect()),
+                Targets::Values(values) => Targets::Values(rows.iter().map(|row| values[*row]).collect()),
+                Targets::Tokens(labels) => Targets::Tokens(tokens(labels)),
+            };
+            let share = targets.counted(self.seq) as f64 / whole.max(1) as f64;
+            let part = Self {
+                ids: tokens(&self.ids),
+                batch: rows.len(),
+                seq: self.seq,
+                tokens: last.iter().map(|last| *last as usize + 1).sum(),
+                last,
+                targets,
+                rows: rows.iter().map(|row| self.rows[*row]).collect(),
+                micro: self.micro,
+                micros: self.micros,
+            };
+            (part, share)
+        };
+        rows.chunks(self.batch.div_ceil(parts)).map(part).collect()
+    }
+}
+
 /// Where training stands in the data: enough to go on exactly there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
@@ -316,6 +352,29 @@ mod tests {
         assert_eq!(Batch::new(&sequences, &[2], 40, 9).seq, 40);
         assert_eq!((sequences.row(2), sequences.tokens()), (4, 44));
         assert!(!Sequences::default().push(1, &[], Target::None));
+    }
+
+    #[test]
+    fn parts_of_a_batch_have_its_rows_and_shares() {
+        let mut texts = Sequences::default();
+        for (row, length) in [(1, 5), (2, 1), (3, 3), (4, 2), (5, 4)] {
+            texts.push(row, &vec![row as u32; length], Target::None);
+        }
+        let batch = Batch::new(&texts, &[0, 1, 2, 3, 4], 8, 9);
+        for parts in [1, 2, 3, 4, 8] {
+            let split = batch.split(parts);
+            assert!(
+                split.len() <= parts && split.iter().map(|(part, _)| part.batch).max() <= Some(5usize.div_ceil(parts))
+            );
+            let ids: Vec<i32> = split.iter().flat_map(|(part, _)| part.ids.clone()).collect();
+            let rows: Vec<usize> = split.iter().flat_map(|(part, _)| part.rows.clone()).collect();
+            assert_eq!((&ids, &rows), (&batch.ids, &batch.rows));
+            assert_eq!(split.iter().map(|(part, _)| part.tokens).sum::<usize>(), batch.tokens);
+            assert!((split.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-12);
+        }
+        // 4, 0 and 2 predicted tokens in the first part of two, 1 and 3 in the second.
+        let shares: Vec<f64> = batch.split(2).into_iter().map(|(_, share)| share).collect();
+        assert_eq!(shares, [0.6, 0.4]);
     }
 
     #[test]

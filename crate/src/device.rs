@@ -3,31 +3,34 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        OnceLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use burn::tensor::Device;
+use burn::tensor::{Device, wgpu::wgpu};
 
 use crate::{
-    config::DeviceChoice,
+    config::{Config, DeviceChoice, Kernels, MixedPrecision},
     error::{Error, Result},
     event::{DeviceInfo, Environment},
     platform,
 };
-
-/// Set by the driver when the GPU is gone: WebGPU goes on silently with a lost device (wgpu#5545).
-static LOST: AtomicBool = AtomicBool::new(false);
 
 /// An opened device and what is known of it.
 #[derive(Debug, Clone)]
 pub struct Opened {
     pub device: Device,
     pub info: DeviceInfo,
+    /// Set by the driver when the GPU is gone: WebGPU goes on silently with a lost device (wgpu#5545).
+    lost: Arc<AtomicBool>,
 }
 
 impl Opened {
+    pub fn new(device: Device, info: DeviceInfo) -> Self {
+        Self { device, info, lost: Arc::default() }
+    }
+
     pub fn is_gpu(&self) -> bool {
         self.info.id == GPU
     }
@@ -42,20 +45,45 @@ impl Opened {
         if self.is_gpu() { None } else { platform::memory() }
     }
 
+    /// Whether a run computes in 16 bits: `training.mixed_precision`, as far as the device has them.
+    ///
+    /// # Errors
+    /// `fp16` where there is none.
+    pub fn half(&self, config: &Config) -> Result<bool> {
+        let missing = if !self.is_gpu() {
+            Some("the CPU device".to_owned())
+        } else if !self.info.features.iter().any(|feature| feature == SHADER_F16) {
+            Some(format!("{}, which has no {SHADER_F16}", self.info.name))
+        } else if config.kernels == Kernels::Stock {
+            Some("kernels: stock".to_owned())
+        } else {
+            None
+        };
+        match (config.training.mixed_precision, missing) {
+            (MixedPrecision::No, _) => Ok(false),
+            (MixedPrecision::Auto, missing) => Ok(missing.is_none() && !self.info.software),
+            (MixedPrecision::Fp16, None) => Ok(true),
+            (MixedPrecision::Fp16, Some(with)) => {
+                Err(Error::config("training.mixed_precision", "auto or no", format!("`fp16` with {with}")))
+            }
+        }
+    }
+
     /// An error once the device stopped answering.
     pub fn check(&self) -> Result<()> {
-        if self.is_gpu() && LOST.load(Ordering::Relaxed) {
-            return Err(Error::device(
-                "The GPU stopped answering (device lost): another program, the driver or the system took it.",
-                "Start again; if it happens again, choose the CPU device or a smaller batch.",
-            ));
-        }
-        Ok(())
+        if self.lost.load(Ordering::Relaxed) { Err(Error::DeviceLost) } else { Ok(()) }
+    }
+
+    /// As if the driver had said so.
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
     }
 }
 
 const CPU: &str = "cpu";
 const GPU: &str = "gpu";
+/// WebGPU's name for 16-bit arithmetic.
+const SHADER_F16: &str = "shader-f16";
 
 /// What `auto` takes among the devices, and why.
 fn choose(gpu: Option<&DeviceInfo>, missing: &str) -> (&'static str, String) {
@@ -80,8 +108,8 @@ pub async fn environment() -> Environment {
     if gpu.is_none() {
         notes.push(adapter::ADVICE.to_string());
     }
-    if let Some(gpu) = gpu.as_ref().filter(|gpu| !gpu.features.iter().any(|f| f == "shader-f16")) {
-        notes.push(format!("{} has no 16-bit arithmetic (shader-f16); training runs in 32 bits.", gpu.name));
+    if let Some(gpu) = gpu.as_ref().filter(|gpu| !gpu.features.iter().any(|f| f == SHADER_F16)) {
+        notes.push(format!("{} has no 16-bit arithmetic ({SHADER_F16}); training runs in 32 bits.", gpu.name));
     }
     Environment {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -104,19 +132,21 @@ pub async fn open(choice: DeviceChoice) -> Result<(Opened, Option<String>)> {
     match found {
         Err(why) if !auto => Err(Error::device(format!("No GPU can be used here: {why}."), adapter::ADVICE)),
         Err(why) => Ok((open_cpu(), Some(choose(None, &why).1))),
-        Ok(info) => {
+        Ok(mut info) => {
             let (id, reason) = choose(Some(&info), "");
             if auto && id == CPU {
                 return Ok((open_cpu(), Some(reason)));
             }
-            let opened = Opened { device: open_gpu().await?, info };
-            Ok((opened, auto.then_some(reason)))
+            let Gpu { device, half, lost } = open_gpu().await?;
+            // What the adapter has, its device may have been opened without.
+            info.features.retain(|feature| half || feature != SHADER_F16);
+            Ok((Opened { device, info, lost }, auto.then_some(reason)))
         }
     }
 }
 
 fn open_cpu() -> Opened {
-    Opened { device: Device::flex(), info: cpu() }
+    Opened::new(Device::flex(), cpu())
 }
 
 fn cpu() -> DeviceInfo {
@@ -131,11 +161,21 @@ fn cpu() -> DeviceInfo {
     }
 }
 
-/// Opens the GPU once; a second run takes the same one.
-async fn open_gpu() -> Result<Device> {
-    static OPENED: OnceLock<Device> = OnceLock::new();
-    if let Some(device) = OPENED.get() {
-        return Ok(device.clone());
+/// An opened GPU.
+#[derive(Clone)]
+struct Gpu {
+    device: Device,
+    /// Whether it computes in 16 bits.
+    half: bool,
+    lost: Arc<AtomicBool>,
+}
+
+/// Opens the GPU once; a second run takes the same one, until it is lost.
+async fn open_gpu() -> Result<Gpu> {
+    static OPENED: Mutex<Option<Gpu>> = Mutex::new(None);
+    let opened = || OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(gpu) = opened().as_ref().filter(|gpu| !gpu.lost.load(Ordering::Relaxed)) {
+        return Ok(gpu.clone());
     }
     let (device, setup) = Device::wgpu_options().init_with_setup_async().await.map_err(|e| {
         Error::device(
@@ -143,8 +183,13 @@ async fn open_gpu() -> Result<Device> {
             "Choose the CPU device, or update the graphics driver.",
         )
     })?;
-    setup.device.set_device_lost_callback(|_, _| LOST.store(true, Ordering::Relaxed));
-    Ok(OPENED.get_or_init(|| device).clone())
+    let lost = Arc::new(AtomicBool::new(false));
+    let flag = lost.clone();
+    setup.device.set_device_lost_callback(move |_, _| flag.store(true, Ordering::Relaxed));
+    let half = setup.device.features().contains(wgpu::Features::SHADER_F16);
+    let gpu = Gpu { device, half, lost };
+    *opened() = Some(gpu.clone());
+    Ok(gpu)
 }
 
 #[cfg(target_family = "wasm")]
@@ -221,8 +266,6 @@ mod adapter {
 
 #[cfg(not(target_family = "wasm"))]
 mod adapter {
-    use burn::tensor::wgpu::wgpu;
-
     use super::*;
 
     pub const PLATFORM: &str = "native";
@@ -247,7 +290,7 @@ mod adapter {
         let limits = adapter.limits();
         let features = adapter.features();
         let named = [
-            (wgpu::Features::SHADER_F16, "shader-f16"),
+            (wgpu::Features::SHADER_F16, SHADER_F16),
             (wgpu::Features::SUBGROUP, "subgroups"),
             (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
         ];

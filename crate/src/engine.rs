@@ -16,7 +16,12 @@ use crate::{
     plan::{Counts, plan},
     platform::{self, NamedFile},
     prepare::{self, Rows, Tokenizing},
-    train::{Evaluator, Session},
+    record::Record,
+    storage::Storage,
+    train::{
+        Evaluator, Fault, Parts, Session,
+        checkpoint::{self, Fingerprints},
+    },
     weights::folder::Folder,
 };
 
@@ -44,6 +49,11 @@ pub struct Engine {
     /// The model that prediction, evaluation and export take: trained or opened.
     applied: Option<Applied>,
     run: String,
+    /// Where the next run keeps checkpoints and record.
+    storage: Option<Rc<dyn Storage>>,
+    record: Option<Record>,
+    /// For the next run, in tests.
+    faults: Vec<Fault>,
     /// Beside the last [`Event::ExportChunk`].
     chunk: Vec<u8>,
 }
@@ -63,7 +73,26 @@ impl Engine {
             job: Job::None,
             applied: None,
             run: String::new(),
+            storage: None,
+            record: None,
+            faults: Vec::new(),
             chunk: Vec::new(),
+        }
+    }
+
+    /// Where runs that start from now on keep their checkpoints and record; without one they keep none.
+    pub fn use_storage(&mut self, storage: Option<Rc<dyn Storage>>) {
+        self.storage = storage;
+    }
+
+    /// Makes trouble in the run, or the next one, for tests.
+    pub fn fault(&mut self, fault: Fault) {
+        match &mut self.job {
+            Job::Run(session) => session.fault(fault),
+            _ => match (fault, &self.applied) {
+                (Fault::DeviceLost { .. }, Some(applied)) => applied.opened.lose(),
+                _ => self.faults.push(fault),
+            },
         }
     }
 
@@ -75,7 +104,7 @@ impl Engine {
             // A command that cannot be carried out leaves the work under way as it is.
             Err(error) => vec![Event::Failed(Failure::from(error))],
         };
-        self.envelopes(events)
+        self.envelopes(events).await
     }
 
     /// One unit of work: a tensor loaded, a micro-batch, an evaluation batch.
@@ -87,7 +116,7 @@ impl Engine {
                 vec![Event::State { state: State::Failed }, Event::Failed(Failure::from(error))]
             }
         };
-        self.envelopes(events)
+        self.envelopes(events).await
     }
 
     /// Whether [`Self::advance`] has something to do.
@@ -109,8 +138,17 @@ impl Engine {
         std::mem::take(&mut self.chunk)
     }
 
-    fn envelopes(&self, events: Vec<Event>) -> Vec<Envelope> {
-        events.into_iter().map(|event| Envelope { run: self.run.clone(), event }).collect()
+    async fn envelopes(&mut self, events: Vec<Event>) -> Vec<Envelope> {
+        let envelope = |event| Envelope { run: self.run.clone(), event };
+        let mut envelopes: Vec<Envelope> = events.into_iter().map(envelope).collect();
+        if let Some(record) = &self.record
+            && let Err(error) = record.add(&envelopes).await
+        {
+            let message = format!("The run's record could not be written ({error}): it ends here.");
+            envelopes.push(envelope(Event::Warning { message }));
+            self.record = None;
+        }
+        envelopes
     }
 
     async fn command(&mut self, command: Command, files: Vec<NamedFile>) -> Result<Vec<Event>> {
@@ -137,7 +175,7 @@ impl Engine {
                 let rows = prepare::rows(&config, &self.tables, &[])?;
                 self.plan(&config, &rows).await
             }
-            Command::Start { config } => self.start(*config, files).await,
+            Command::Start { config, resume, smaller } => self.start(*config, files, resume, smaller).await,
             Command::OpenAdapter { config } => {
                 self.idle("open an adapter")?;
                 let opening = Opening::new(self.folder()?, *config, files).await?;
@@ -158,13 +196,13 @@ impl Engine {
                 } else {
                     Job::Predict(Box::new(Predicting::new(applied, &texts)?))
                 };
-                Ok(Vec::new())
+                Ok(vec![Event::State { state: State::Applying }])
             }
             Command::Pause => self.session("pause")?.pause().map(|event| vec![event]),
             Command::Resume => self.session("resume")?.resume().map(|event| vec![event]),
             Command::Stop if matches!(self.job, Job::Export(_)) => {
                 self.job = Job::None;
-                Ok(Vec::new())
+                Ok(vec![Event::State { state: State::Idle }])
             }
             Command::Stop => Ok(self.session("stop")?.stop().into_iter().collect()),
             Command::Export { format, dtype, zip } => {
@@ -211,7 +249,7 @@ impl Engine {
             skipped_rows: rows.skipped,
             total_steps,
         };
-        let mut plan = plan(config, &folder.weights, &opened, &rows.labels, counts);
+        let mut plan = plan(config, &folder.weights, &opened, &rows.labels, counts)?;
         plan.warnings.splice(0..0, rows.warnings.iter().cloned());
         plan.warnings.extend(reason.filter(|_| !opened.is_gpu()));
         if estimated {
@@ -221,7 +259,13 @@ impl Engine {
     }
 
     /// `files` are those of an adapter that training goes on from; none for a new one.
-    async fn start(&mut self, mut raw: RawConfig, files: Vec<NamedFile>) -> Result<Vec<Event>> {
+    async fn start(
+        &mut self,
+        mut raw: RawConfig,
+        files: Vec<NamedFile>,
+        resume: bool,
+        smaller: bool,
+    ) -> Result<Vec<Event>> {
         self.idle("start a run")?;
         let folder = self.folder()?;
         let adapter = AdapterFiles::read(files).await?;
@@ -242,12 +286,43 @@ impl Engine {
             events.push(Event::Warning { message });
         }
         let (opened, _) = device::open(config.device).await?;
+        let mut fingerprints = Fingerprints { model: folder.fingerprint().await?, data: self.data.clone() };
+        if let Some(AdapterFiles { weights, .. }) = &adapter {
+            let hash = checkpoint::sampled(&weights.name, weights.blob.as_ref()).await?;
+            fingerprints.model.push((weights.name.clone(), hash));
+        }
+        let mut found = match &self.storage {
+            Some(storage) if resume => checkpoint::latest(storage.as_ref(), None).await?,
+            _ => None,
+        };
+        if let Some(found) = &mut found {
+            found.saved.check(&found.resumed.file, &config, &fingerprints)?;
+            if smaller && found.saved.progress.split < config.training.batch_size {
+                found.saved.progress.split *= 2;
+            }
+        } else if resume {
+            let message = "There is no whole checkpoint to go on from: the run starts at its beginning.".into();
+            events.push(Event::Warning { message });
+        }
+        self.record = None;
+        self.run = found.as_ref().map_or_else(platform::run_id, |found| found.saved.run.clone());
+        if let Some(storage) = &self.storage {
+            if found.is_none() {
+                checkpoint::clear(storage.as_ref()).await?;
+            }
+            let machine = device::environment().await;
+            let fresh = found.is_none();
+            self.record = Some(Record::begin(storage.clone(), &self.run, &config, &machine, fresh).await?);
+        }
         kernels::use_stock(config.kernels == Kernels::Stock);
-        self.run = platform::run_id();
         self.applied = None;
         events.push(Event::State { state: State::Preparing });
         let adapter = adapter.map(|adapter| adapter.weights);
-        self.job = Job::Run(Box::new(Session::new(config, opened, folder, rows, adapter)));
+        let (run, storage) = (self.run.clone(), self.storage.clone());
+        let parts = Parts { run, config, opened, folder, rows, adapter, fingerprints, storage, found };
+        let mut session = Session::new(parts);
+        self.faults.drain(..).for_each(|fault| session.fault(fault));
+        self.job = Job::Run(Box::new(session));
         Ok(events)
     }
 
@@ -270,7 +345,7 @@ impl Engine {
         let exporting = Exporting::new(applied, format, dtype, zip)?;
         let started = exporting.started();
         self.job = Job::Export(Box::new(exporting));
-        Ok(vec![started])
+        Ok(vec![Event::State { state: State::Applying }, started])
     }
 
     async fn work(&mut self) -> Result<Vec<Event>> {
@@ -285,9 +360,6 @@ impl Engine {
                     && let Job::Run(session) = std::mem::replace(&mut self.job, Job::None)
                 {
                     self.applied = session.into_result();
-                    if let Some(applied) = &mut self.applied {
-                        applied.data.clone_from(&self.data);
-                    }
                 }
                 Ok(events)
             }
@@ -327,18 +399,20 @@ impl Engine {
             Job::Generate(generating) => {
                 let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
                 applied.opened.check()?;
-                let (events, more) = generating.advance(applied).await?;
+                let (mut events, more) = generating.advance(applied).await?;
                 if !more {
                     self.job = Job::None;
+                    events.push(Event::State { state: State::Idle });
                 }
                 Ok(events)
             }
             Job::Predict(predicting) => {
                 let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
                 applied.opened.check()?;
-                let (events, more) = predicting.advance(applied).await?;
+                let (mut events, more) = predicting.advance(applied).await?;
                 if !more {
                     self.job = Job::None;
+                    events.push(Event::State { state: State::Idle });
                 }
                 Ok(events)
             }
@@ -348,7 +422,7 @@ impl Engine {
                 let Some(chunk) = exporting.advance(applied).await? else {
                     let finished = exporting.finished();
                     self.job = Job::None;
-                    return Ok(vec![finished]);
+                    return Ok(vec![finished, Event::State { state: State::Idle }]);
                 };
                 self.chunk = chunk.bytes;
                 let bytes = self.chunk.len() as u64;

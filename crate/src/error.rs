@@ -41,11 +41,24 @@ pub enum Error {
     // ---- device
     #[error("{message}")]
     Device { message: String, advice: String },
+    #[error("The GPU stopped answering (device lost): another program, the driver or the system took it.")]
+    DeviceLost,
+    #[error("The device has no memory left: {message}")]
+    OutOfMemory { message: String },
 
     // ---- training
     /// The loss or a gradient is no longer a finite number.
     #[error("{what} is {value} at step {step}")]
     NotFinite { what: &'static str, value: f64, step: u64 },
+    /// The watchdog's word.
+    #[error("the loss diverges: {smoothed:.4} at step {step}, after {best:.4} at its best")]
+    Diverging { smoothed: f64, best: f64, step: u64 },
+    /// The recovery policy's last try did not help either.
+    #[error("{cause}{}", tries(.tried))]
+    Unrecovered { cause: Box<Error>, tried: Vec<String> },
+    /// A checkpoint that cannot be gone on from.
+    #[error("{file}: {message}")]
+    Checkpoint { file: String, message: String, advice: String },
     /// A command that does not fit the session's state (`start` while training, `export` before it).
     #[error("{message}")]
     Session { message: String, advice: String },
@@ -61,6 +74,10 @@ pub enum Error {
 
 fn at_row(row: &Option<u64>) -> String {
     row.map(|row| format!(", row {row}")).unwrap_or_default()
+}
+
+fn tries(tried: &[String]) -> String {
+    if tried.is_empty() { String::new() } else { format!("; tried before: {}", tried.join("; ")) }
 }
 
 fn at_tensor(tensor: &Option<String>) -> String {
@@ -113,6 +130,10 @@ impl Error {
         Self::Session { message: message.into(), advice: advice.into() }
     }
 
+    pub fn checkpoint(file: &str, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Checkpoint { file: file.to_owned(), message: message.into(), advice: advice.into() }
+    }
+
     pub fn io(name: &str, source: std::io::Error) -> Self {
         Self::Io { name: name.to_owned(), source }
     }
@@ -126,6 +147,7 @@ impl Error {
             | Self::Format { advice, .. }
             | Self::Tokenizer { advice, .. }
             | Self::Device { advice, .. }
+            | Self::Checkpoint { advice, .. }
             | Self::Session { advice, .. } => advice.clone(),
             Self::Model { .. } => {
                 "Choose a folder with a LLaMA model in Hugging Face's layout, or the starter model.".to_owned()
@@ -134,8 +156,18 @@ impl Error {
                 "Download or copy the weight file again; it must belong to the config.json beside it.".to_owned()
             }
             Self::NotFinite { .. } => {
-                "Lower training.learning_rate, or set training.max_grad_norm to 1.0 and add warm-up steps.".to_owned()
+                "Lower training.learning_rate, or set training.max_grad_norm to 1.0 and add warm-up steps. If it computes \
+                 in 16 bits, set training.mixed_precision to no."
+                    .to_owned()
             }
+            Self::DeviceLost => "Start again; if it happens again, choose the CPU device or a smaller batch.".to_owned(),
+            Self::OutOfMemory { .. } => {
+                "Lower training.batch_size (and raise training.gradient_accumulation_steps), lower model.max_seq_length, or \
+                 set training.gradient_checkpointing."
+                    .to_owned()
+            }
+            Self::Diverging { .. } => "Lower training.learning_rate, or add warm-up steps.".to_owned(),
+            Self::Unrecovered { cause, .. } => cause.advice(),
             Self::Io { .. } => "Check that the file is there and can be read, then choose it again.".to_owned(),
         }
     }

@@ -34,6 +34,14 @@ pub enum Command {
     /// beside the command (as for [`Command::OpenAdapter`]) training goes on from it.
     Start {
         config: Box<RawConfig>,
+        /// Go on from the last good checkpoint of the run's storage, where there is one.
+        #[serde(default)]
+        #[ts(optional, as = "Option<bool>")]
+        resume: bool,
+        /// With smaller micro-batches than the checkpoint's, after memory ran out.
+        #[serde(default)]
+        #[ts(optional, as = "Option<bool>")]
+        smaller: bool,
     },
     /// Load an adapter handed over beside the command (a PEFT folder's files, or a zip of them) onto the opened model,
     /// ready for [`Command::Predict`]: answered by [`Event::AdapterOpened`]. Without files the model's own head is taken.
@@ -147,6 +155,12 @@ pub enum Event {
     /// One optimizer step that was due for logging.
     Step(Step),
     Evaluation(Evaluation),
+    /// Everything that the run needs to go on from here is stored.
+    Checkpoint(CheckpointInfo),
+    /// The run goes on from a checkpoint.
+    Resumed(Resumed),
+    /// Trouble that the run got over.
+    Recovery(Recovery),
     Prediction(Prediction),
     /// The files that an export will give; a zip's size is that of its content.
     ExportStarted {
@@ -177,7 +191,7 @@ pub enum Event {
     Failed(Failure),
 }
 
-/// Where a session stands; see ARCHITECTURE.md for the transitions.
+/// Where a session stands; [`State::next`] has the transitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -186,8 +200,12 @@ pub enum State {
     Training,
     Paused,
     Evaluating,
+    /// Back to the last good checkpoint, with something changed.
+    Recovering,
     Succeeded,
     Failed,
+    /// A trained or opened model is used or handed out.
+    Applying,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
@@ -204,6 +222,8 @@ pub enum Phase {
     Exporting,
     /// Tokens of an answer.
     Generating,
+    /// Bytes of a checkpoint.
+    Saving,
 }
 
 /// What this machine can do.
@@ -339,6 +359,7 @@ pub struct Step {
     pub loss: f64,
     /// Share of right answers in this step's rows (of right next tokens in text generation).
     pub accuracy: f64,
+    /// Before clipping; 0 where the step was skipped (`training.mixed_precision`).
     pub grad_norm: f64,
     pub learning_rate: f64,
     pub tokens_per_second: f64,
@@ -415,8 +436,10 @@ pub struct FileInfo {
 
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
 pub struct Summary {
-    /// False when a person stopped it early.
+    /// Whether all steps were taken.
     pub completed: bool,
+    #[serde(default)]
+    pub ended: Ended,
     #[ts(type = "number")]
     pub steps: u64,
     pub seconds: f64,
@@ -424,6 +447,88 @@ pub struct Summary {
     pub after: Option<Metrics>,
     #[ts(type = "number")]
     pub rows: u64,
+    /// The step whose weights these are, where it is not the last one (`load_best_model_at_end`).
+    #[serde(default)]
+    #[ts(type = "number | null")]
+    pub best_step: Option<u64>,
+    #[serde(default)]
+    pub recoveries: Vec<Recovery>,
+}
+
+/// Why training ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    #[default]
+    Finished,
+    /// A person stopped it.
+    Stopped,
+    EarlyStopping,
+    /// `training.max_minutes` were over.
+    TimeBudget,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct CheckpointInfo {
+    #[ts(type = "number")]
+    pub step: u64,
+    pub file: String,
+    #[ts(type = "number")]
+    pub bytes: u64,
+    /// The best one so far, by `training.metric_for_best_model`.
+    pub best: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct Resumed {
+    #[ts(type = "number")]
+    pub step: u64,
+    pub file: String,
+    /// Newer checkpoints that could not be used, each with the reason.
+    pub damaged: Vec<String>,
+}
+
+/// Trouble, and what was done about it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct Recovery {
+    #[ts(type = "number")]
+    pub step: u64,
+    pub cause: Cause,
+    /// What was seen, in a sentence.
+    pub message: String,
+    pub action: Action,
+    /// The step that training went back to; none where it did not go back.
+    #[ts(type = "number | null")]
+    pub back_to: Option<u64>,
+    /// Which try of how many this is; 0 where it takes none.
+    #[ts(type = "number")]
+    pub attempt: u64,
+    #[ts(type = "number")]
+    pub max_attempts: u64,
+    /// From here on: times the schedule's learning rate, and parts that each micro-batch is cut into.
+    pub learning_rate_factor: f64,
+    pub split: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    NotFinite,
+    Diverging,
+    OutOfMemory,
+    DeviceLost,
+    StorageFull,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    SkipBatch,
+    LowerLearningRate,
+    SmallerMicroBatch,
+    NewDevice,
+    /// Older checkpoints were removed.
+    FreeStorage,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]

@@ -3,6 +3,7 @@
 use crate::{
     config::{Config, Method, Quantization, TARGET_MODULES, Task},
     device::Opened,
+    error::Result,
     event::Plan,
     model::{HeadKind, Llama, LlamaConfig},
     train::{AdamW, MOST_LOGITS},
@@ -35,8 +36,11 @@ pub fn max_length(config: &Config, model: &LlamaConfig) -> usize {
     config.model.max_seq_length.min(model.longest())
 }
 
-pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[String], counts: Counts) -> Plan {
+/// # Errors
+/// `training.mixed_precision` asks for what the device has not.
+pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[String], counts: Counts) -> Result<Plan> {
     let float = size_of::<f32>() as u64;
+    let half = opened.half(config)?;
     let (model, packing) = (&weights.config, config.packing());
     let elements = |shape: &[usize]| shape.iter().map(|n| *n as u64).product::<u64>();
     let shapes = Llama::shapes(model, head(config.task), outputs(config, labels));
@@ -61,7 +65,7 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
             config.model.max_seq_length
         ));
     }
-    let bytes = |(name, shape): &(String, Vec<usize>)| packing.bytes(weights, name, shape);
+    let bytes = |(name, shape): &(String, Vec<usize>)| packing.bytes(weights, name, shape, half);
     let limit = opened.binding();
     if config.training.method == Method::Full
         && let Some(weight) = shapes.iter().find(|weight| bytes(weight) > limit)
@@ -81,10 +85,10 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
     }
     let weight_bytes = shapes.iter().map(bytes).sum::<u64>() + (total - base) * float;
     let training_bytes = trainable * float + AdamW::bytes(trainable);
-    let activation_bytes = activations(config, model, longest, trainable);
+    let activation_bytes = activations(config, model, longest, trainable, half);
     let needed = weight_bytes.saturating_add(training_bytes).saturating_add(activation_bytes);
     warnings.extend(opened.memory().and_then(|there| too_large(config, needed, there)));
-    Plan {
+    Ok(Plan {
         device: opened.info.id.clone(),
         labels: labels.to_vec(),
         train_rows: counts.train_rows,
@@ -98,24 +102,25 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
         activation_bytes,
         config_yaml: config.to_yaml(),
         warnings,
-    }
+    })
 }
 
 /// Bytes that a step holds at its fullest moment beside weights, gradients and moments. Of what is worked on for a moment
-/// it has the largest part; tests/suite/plan.rs measures it.
-fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64) -> u64 {
+/// it has the largest part; tests/suite/plan.rs measures it. With `half` the blocks compute in 16 bits, see [`kept`].
+fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64, half: bool) -> u64 {
     let (tokens, blocks) = (wide(config.training.batch_size) * wide(seq), wide(model.num_hidden_layers));
     let (d, f, vocab) = (wide(model.hidden_size), wide(model.intermediate_size), wide(model.vocab_size));
-    let (full, trainable) = (config.training.method == Method::Full, u128::from(trainable));
-    let states = tokens * d;
-    let block = tokens * kept(config, model, seq);
+    let (full, trainable) = (config.training.method == Method::Full, u128::from(trainable) * FLOAT);
+    let states = tokens * d * FLOAT;
+    let block = tokens * kept(config, model, seq, half);
     // Going back through a block: the gradients of the feed-forward's wide tensors.
-    let back = 2 * tokens * f;
+    let back = 2 * tokens * f * number(half);
     let head = match config.task {
         Task::TextClassification => states,
         // Logits and their exponentials, the chosen tokens' rows, gradients to states and weight.
         Task::TextGeneration => {
-            2 * (tokens * vocab).min(wide(MOST_LOGITS)) + 3 * states + if full { 2 * vocab * d } else { 0 }
+            let weight = if full { 2 * vocab * d } else { 0 };
+            FLOAT * (2 * (tokens * vocab).min(wide(MOST_LOGITS)) + weight) + 3 * states
         }
     };
     // Gradients come as activations go, block by block.
@@ -129,9 +134,17 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64)
     };
     let earlier = if config.training.gradient_accumulation_steps > 1 { trainable } else { 0 };
     // The optimizer works on one weight at a time; where all are trained the embedding is the largest.
-    let step = trainable + if full { 3 * vocab.max(f) * d } else { 0 };
+    let step = trainable + if full { 3 * vocab.max(f) * d * FLOAT } else { 0 };
     let beside = (fullest + earlier).max(step) - trainable;
-    u64::try_from(beside * size_of::<f32>() as u128).unwrap_or(u64::MAX).min(1 << 60)
+    u64::try_from(beside).unwrap_or(u64::MAX).min(1 << 60)
+}
+
+/// Bytes of a number in 32 bits.
+const FLOAT: u128 = size_of::<f32>() as u128;
+
+/// Bytes of a number inside a block.
+fn number(half: bool) -> u128 {
+    if half { FLOAT / 2 } else { FLOAT }
 }
 
 /// Wide enough for any configuration.
@@ -158,14 +171,14 @@ fn too_large(config: &Config, needed: u64, there: u64) -> Option<String> {
     let ways = if ways.is_empty() { "only a smaller model helps".to_owned() } else { ways.join(", ") };
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     Some(format!(
-        "The run needs about {} MiB of memory and {} MiB are free: it may break off. What makes it smaller: {ways}.",
+        "The run needs about {} MiB of memory and there are {} MiB: it may break off. What makes it smaller: {ways}.",
         mib(needed),
         mib(there)
     ))
 }
 
-/// Floats a token that one block keeps for its backward pass.
-fn kept(config: &Config, model: &LlamaConfig, seq: usize) -> u128 {
+/// Bytes a token that one block keeps for its backward pass: with `half` in 16 bits but for what goes into the norms.
+fn kept(config: &Config, model: &LlamaConfig, seq: usize, half: bool) -> u128 {
     let (d, f, heads) = (wide(model.hidden_size), wide(model.intermediate_size), wide(model.num_attention_heads));
     let (q, kv) = (heads * wide(model.head_dim), wide(model.num_key_value_heads) * wide(model.head_dim));
     let lora = config.training.method == Method::Lora;
@@ -182,9 +195,9 @@ fn kept(config: &Config, model: &LlamaConfig, seq: usize) -> u128 {
         + input(&["gate_proj", "up_proj"], d)
         + input(&["down_proj"], f);
     let low = if lora { wide(trained(&TARGET_MODULES) * config.lora.r) } else { 0 };
-    // The norms' inputs, rotated queries and keys, values, attention weights; gate, its sigmoid, their product, up.
-    let rest = 2 * d + q + 2 * kv + heads * wide(seq) + 4 * f;
-    inputs + low + rest
+    // Rotated queries and keys, values, attention weights, gate and up.
+    let rest = q + 2 * kv + heads * wide(seq) + 2 * f;
+    2 * d * FLOAT + number(half) * (inputs + low + rest)
 }
 
 #[cfg(test)]
@@ -226,6 +239,6 @@ mod tests {
             "num_hidden_layers": 1000, "num_attention_heads": 1 << 10, "num_key_value_heads": 1 << 10,
         });
         let model = LlamaConfig::from_json(json.to_string().as_bytes()).expect("config");
-        assert_eq!(activations(&config, &model, 1 << 20, 1 << 50), 1 << 60);
+        assert_eq!(activations(&config, &model, 1 << 20, 1 << 50, false), 1 << 60);
     }
 }

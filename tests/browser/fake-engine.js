@@ -209,7 +209,7 @@ function start(config) {
       const after = evaluation('after', step, 0.934, it.labels);
       emit(after);
       applied = { labels: it.labels };
-      emit({ type: 'finished', completed: !stopped, steps: step, seconds: (performance.now() - begun) / 1000, before: null, after: after.metrics, rows: after.rows });
+      emit({ type: 'finished', completed: !stopped, ended: stopped ? 'stopped' : 'finished', best_step: null, recoveries: [], steps: step, seconds: (performance.now() - begun) / 1000, before: null, after: after.metrics, rows: after.rows });
       emit({ type: 'state', state: 'succeeded' });
     },
   ];
@@ -340,6 +340,8 @@ export class Engine {
   async handle(command, files) {
     await handle(command, files);
   }
+
+  use_storage() {}
 
   async advance() {
     await sleep(20);

@@ -78,8 +78,10 @@ export async function mapColumns(page, text, label) {
 /** Fills the settings' fields by their keys, advanced ones too; '' is the default. */
 export async function fill(page, settings) {
   await go(page, 'settings')
-  const advanced = at(page, 'advanced')
-  if (!(await advanced.evaluate((summary) => summary.parentElement.open))) await advanced.click()
+  for (const id of ['advanced', 'care']) {
+    const more = at(page, id)
+    if (!(await more.evaluate((summary) => summary.parentElement.open))) await more.click()
+  }
   for (const [key, value] of Object.entries(settings)) {
     const field = at(page, `field-${key}`)
     if ((await field.evaluate((element) => element.tagName)) === 'SELECT') await field.selectOption(String(value))

@@ -5,6 +5,7 @@ mod bad_input;
 pub mod fixture;
 mod packed;
 mod recipes;
+mod resume;
 mod tokens;
 
 use std::{

@@ -2,7 +2,11 @@
 
 #![allow(clippy::disallowed_methods)]
 
-use std::{path::PathBuf, rc::Rc};
+use std::{
+    path::PathBuf,
+    rc::Rc,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use burn::tensor::{Device, Tensor};
 use paddock::{
@@ -99,6 +103,12 @@ pub fn batch(ids: Vec<i32>, rows: usize, seq: usize, last: Vec<i32>, targets: Ta
     Batch { tokens: rows * seq, ids, batch: rows, seq, last, targets, rows: (0..rows).collect(), micro: 0, micros: 1 }
 }
 
+/// Dropout draws from one generator for all threads: what is seeded and compared runs alone.
+pub fn dropout_alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn values(tensor: Tensor<2>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("f32")
 }
@@ -146,7 +156,8 @@ fn check(folder: &str, mut trainer: Trainer, causal: bool) {
         }
         let rate = 1e-2 * factor(Schedule::Linear, step, 0, 10);
         assert_close("learning rate", &[rate as f32], &rates[step as usize..][..1], 1e-6);
-        let outcome = block_on(trainer.step(rate, 1.0).read()).expect("step");
+        let outcome = block_on(trainer.outcome()).expect("step");
+        trainer.apply(rate, 1.0);
         let at = step as usize;
         let norm = expected.values("train.grad_norms")[at];
         assert_close(&format!("{folder} step {step} loss"), &[outcome.loss as f32], &losses[at..][..1], 5e-4);
@@ -274,7 +285,8 @@ fn twenty_steps_as_peft() {
             let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
             trainer.accumulate(&batch(ids.clone(), rows, seq, vec![], Targets::Tokens(ids)), 1.0, 0);
             let rate = 1e-2 * factor(Schedule::Linear, step as u64, 0, shape[0] as u64);
-            let outcome = block_on(trainer.step(rate, 1.0).read()).expect("step");
+            let outcome = block_on(trainer.outcome()).expect("step");
+            trainer.apply(rate, 1.0);
             let wanted = |name: &str| [expected.values(name)[step]];
             assert_close(&format!("step {step} loss"), &[outcome.loss as f32], &wanted("train.losses"), 1e-4);
             assert_close(&format!("step {step} norm"), &[outcome.grad_norm as f32], &wanted("train.grad_norms"), 2e-3);

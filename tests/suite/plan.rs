@@ -13,7 +13,8 @@ use burn::backend::wgpu::{AutoCompiler, WgpuDevice, WgpuRuntime};
 // The trait's only public name.
 use cubecl::{__private::Runtime, MemoryScope};
 use paddock::{
-    config::RawConfig,
+    config::{DeviceChoice, RawConfig},
+    device,
     engine::Engine,
     event::{Command, Envelope, Event, Plan},
     model::{HeadKind, Llama, LlamaConfig},
@@ -24,7 +25,7 @@ use paddock::{
 use pollster::block_on;
 use serde_json::{Value, json};
 
-use crate::{cli::fixture, memory::peak};
+use crate::{cli::fixture, golden::dropout_alone, memory::peak};
 
 /// Proportions as in SmolLM2: a feed-forward of 2.7 times the width, heads of 64.
 fn config() -> Value {
@@ -78,8 +79,10 @@ fn run(keys: &[&str]) -> (Plan, u64) {
     fine(block_on(engine.handle(Command::OpenModel { name: "model".into() }, model())));
     let data = named("rows.csv", format!("text,label\n{rows}").into_bytes());
     fine(block_on(engine.handle(Command::OpenData, vec![data])));
+    let _alone = dropout_alone();
     let (plan, most) = peak(|| {
-        let mut events = fine(block_on(engine.handle(Command::Start { config: Box::new(raw) }, Vec::new())));
+        let start = Command::Start { config: Box::new(raw), resume: false, smaller: false };
+        let mut events = fine(block_on(engine.handle(start, Vec::new())));
         let plan = events.iter().find_map(|event| match event {
             Event::Plan(plan) => Some(plan.clone()),
             _ => None,
@@ -141,6 +144,7 @@ fn a_run_holds_what_its_plan_says() {
 #[test]
 #[ignore = "wants a GPU"]
 fn a_gpu_holds_what_its_plan_says() {
+    block_on(device::open(DeviceChoice::Gpu)).expect("a GPU");
     let client = WgpuRuntime::<AutoCompiler>::client(&WgpuDevice::default());
     let usage = move || client.memory_report(MemoryScope::Device).usage();
     println!("planned, used at most, reserved, in MiB");

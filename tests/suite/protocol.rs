@@ -37,12 +37,19 @@ fn the_page_has_the_engines_types() {
         Prediction,
         FileInfo,
         Summary,
+        Ended,
+        CheckpointInfo,
+        Resumed,
+        Recovery,
+        Cause,
+        Action,
         Failure,
         RawConfig,
         ModelSection,
         DataSection,
         TrainingSection,
         LoraSection,
+        RecoverySection,
     );
     let text = without_comments(&text);
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../www/protocol.d.ts");

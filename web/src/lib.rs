@@ -1,7 +1,7 @@
 //! The tab's shell: plain objects and blobs across to JavaScript, no logic. Empty on other targets.
 #![cfg(target_family = "wasm")]
 
-use std::{cell::RefCell, io};
+use std::{cell::RefCell, io, rc::Rc};
 
 use js_sys::{Array, Function, Reflect, Uint8Array};
 use paddock::{
@@ -10,6 +10,7 @@ use paddock::{
     event::{Command, Envelope, Event, Failure},
     kernels::{Layout, measure::product_rate as product_rate_on},
     platform::{Blob, LocalFuture, NamedFile},
+    storage::Storage,
 };
 use serde::Serialize;
 use serde_wasm_bindgen::Serializer;
@@ -93,6 +94,14 @@ impl Engine {
         self.done(engine, envelopes)
     }
 
+    /// Where runs that start from now on keep checkpoints and record: an object as `www/app/run-storage.js` makes it, or
+    /// undefined.
+    pub fn use_storage(&self, storage: Option<RunStorage>) {
+        if let Some(engine) = self.engine.borrow_mut().as_mut() {
+            engine.use_storage(storage.map(|storage| Rc::new(JsStorage(storage)) as Rc<dyn Storage>));
+        }
+    }
+
     /// Whether `advance` has something to do, or a call is under way.
     pub fn busy(&self) -> bool {
         self.engine.borrow().as_ref().is_none_or(|engine| engine.busy())
@@ -159,8 +168,65 @@ impl Blob for JsBlob {
     }
 }
 
+#[wasm_bindgen]
+extern "C" {
+    /// A run's folder in the browser's private file system.
+    pub type RunStorage;
+
+    #[wasm_bindgen(method, catch)]
+    async fn list(this: &RunStorage) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    async fn open(this: &RunStorage, name: &str) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    async fn append(this: &RunStorage, name: &str, bytes: Uint8Array) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    async fn rename(this: &RunStorage, from: &str, to: &str) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    async fn remove(this: &RunStorage, name: &str) -> Result<JsValue, JsValue>;
+}
+
+struct JsStorage(RunStorage);
+
+impl Storage for JsStorage {
+    fn list(&self) -> LocalFuture<'_, io::Result<Vec<String>>> {
+        Box::pin(async move {
+            let names = self.0.list().await.map_err(io_error)?;
+            Ok(Array::from(&names).iter().filter_map(|name| name.as_string()).collect())
+        })
+    }
+
+    fn open<'a>(&'a self, name: &'a str) -> LocalFuture<'a, io::Result<Box<dyn Blob>>> {
+        Box::pin(async move {
+            let blob = self.0.open(name).await.map_err(io_error)?;
+            let blob = blob.dyn_into::<web_sys::Blob>().map_err(|_| io::Error::other("not a file"))?;
+            Ok(Box::new(JsBlob(blob)) as Box<dyn Blob>)
+        })
+    }
+
+    fn append<'a>(&'a self, name: &'a str, bytes: &'a [u8]) -> LocalFuture<'a, io::Result<()>> {
+        Box::pin(async move {
+            // A copy: the wasm memory may move while the browser writes.
+            let copy = Uint8Array::from(bytes);
+            self.0.append(name, copy).await.map(drop).map_err(io_error)
+        })
+    }
+
+    fn rename<'a>(&'a self, from: &'a str, to: &'a str) -> LocalFuture<'a, io::Result<()>> {
+        Box::pin(async move { self.0.rename(from, to).await.map(drop).map_err(io_error) })
+    }
+
+    fn remove<'a>(&'a self, name: &'a str) -> LocalFuture<'a, io::Result<()>> {
+        Box::pin(async move { self.0.remove(name).await.map(drop).map_err(io_error) })
+    }
+}
+
 /// What a browser throws when the file was changed, moved or may no longer be read.
 fn io_error(error: JsValue) -> io::Error {
-    let text = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
-    io::Error::other(text.unwrap_or_else(|| format!("{error:?}")))
+    let text = |key: &str| Reflect::get(&error, &key.into()).ok().and_then(|text| text.as_string());
+    let kind = match text("name").as_deref() {
+        Some("QuotaExceededError") => io::ErrorKind::StorageFull,
+        Some("NotFoundError") => io::ErrorKind::NotFound,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, text("message").unwrap_or_else(|| format!("{error:?}")))
 }

@@ -4,11 +4,11 @@
  * and come back in the plan's `config_yaml`. Values are checked by the engine, so that form, file and command line agree.
  *
  * @typedef {import('../protocol.js').RawConfig} RawConfig
- * @typedef {'model' | 'data' | 'training' | 'lora'} Section
- * @typedef {'basic' | 'lora' | 'advanced'} Group
+ * @typedef {'model' | 'data' | 'training' | 'lora' | 'recovery'} Section
+ * @typedef {'basic' | 'lora' | 'advanced' | 'care'} Group
  * @typedef {{ key: string, section: Section, group: Group, kind: 'integer' | 'number' | 'choice' | 'modules', options?: string[] }} Field
  * @typedef {Record<string, string>} Form
- * @typedef {'task' | 'kernels' | 'device' | 'model.type' | 'model.num_labels'} KeptKey keys of a file that have no field here
+ * @typedef {'task' | 'kernels' | 'device' | 'model.type' | 'model.num_labels' | 'training.report_to'} KeptKey keys of a file that have no field here
  * @typedef {Partial<Record<KeptKey, string | number>>} Kept
  */
 
@@ -34,6 +34,7 @@ export const FIELDS = [
   { key: 'max_eval_samples', section: 'data', group: 'advanced', kind: 'integer' },
   { key: 'gradient_accumulation_steps', section: 'training', group: 'advanced', kind: 'integer' },
   { key: 'gradient_checkpointing', section: 'training', group: 'advanced', kind: 'choice', options: ['false', 'true'] },
+  { key: 'mixed_precision', section: 'training', group: 'advanced', kind: 'choice', options: ['auto', 'no', 'fp16'] },
   { key: 'lr_scheduler_type', section: 'training', group: 'advanced', kind: 'choice', options: ['linear', 'cosine', 'constant'] },
   { key: 'warmup_ratio', section: 'training', group: 'advanced', kind: 'number' },
   { key: 'warmup_steps', section: 'training', group: 'advanced', kind: 'integer' },
@@ -44,6 +45,20 @@ export const FIELDS = [
   { key: 'adam_epsilon', section: 'training', group: 'advanced', kind: 'number' },
   { key: 'logging_steps', section: 'training', group: 'advanced', kind: 'integer' },
   { key: 'seed', section: 'training', group: 'advanced', kind: 'integer' },
+
+  { key: 'eval_steps', section: 'training', group: 'care', kind: 'integer' },
+  { key: 'metric_for_best_model', section: 'training', group: 'care', kind: 'choice', options: ['loss', 'accuracy', 'macro_f1', 'perplexity', 'mse'] },
+  { key: 'load_best_model_at_end', section: 'training', group: 'care', kind: 'choice', options: ['false', 'true'] },
+  { key: 'early_stopping_patience', section: 'training', group: 'care', kind: 'integer' },
+  { key: 'early_stopping_threshold', section: 'training', group: 'care', kind: 'number' },
+  { key: 'max_minutes', section: 'training', group: 'care', kind: 'number' },
+  { key: 'save_steps', section: 'training', group: 'care', kind: 'integer' },
+  { key: 'save_total_limit', section: 'training', group: 'care', kind: 'integer' },
+  { key: 'max_retries', section: 'recovery', group: 'care', kind: 'integer' },
+  { key: 'max_skipped_batches', section: 'recovery', group: 'care', kind: 'integer' },
+  { key: 'learning_rate_factor', section: 'recovery', group: 'care', kind: 'number' },
+  { key: 'divergence_threshold', section: 'recovery', group: 'care', kind: 'number' },
+  { key: 'divergence_patience', section: 'recovery', group: 'care', kind: 'integer' },
 ];
 
 export const DEVICES = ['auto', 'cpu', 'gpu'];
@@ -71,7 +86,7 @@ export function readForm(remembered) {
 /** @param {Choices} choices @returns {RawConfig} */
 export function toConfig({ form, kept, device, model, data, heldOut, textColumn, labelColumn, regression }) {
   /** @type {Record<Section, Record<string, any>>} */
-  const sections = { model: {}, data: {}, training: {}, lora: {} };
+  const sections = { model: {}, data: {}, training: {}, lora: {}, recovery: {} };
   if (model) sections.model.name_or_path = model;
   if (data) sections.data.train_file = data;
   if (heldOut) sections.data.validation_file = heldOut;
@@ -120,6 +135,7 @@ export function fromConfig(config) {
     ['kernels', config.kernels],
     ['device', DEVICES.includes(config.device ?? 'auto') ? null : config.device],
     ['model.type', model.type],
+    ['training.report_to', config.training.report_to],
     ['model.num_labels', regression ? null : model.num_labels],
   ];
   /** @type {Kept} */

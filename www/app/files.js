@@ -4,7 +4,7 @@
 /** A model folder has a dozen files; a home folder dropped by mistake has a million. */
 const MOST_FILES = 500;
 
-/** @typedef {{ name: string, files: File[] }} Folder */
+/** @typedef {{ name: string, files: File[], kind?: 'starter' | 'hub' }} Folder kind: one that the page can open again by itself */
 
 /**
  * The files of a drop. A folder gives the files directly in it, and its name.

@@ -5,10 +5,15 @@ import { active, initial, manyNumbers, noRun, noUse, PANEL_OF, reduce, targetCol
 import { DEVICES, readForm, toConfig, unreadable } from './config.js';
 import { download, fromSite, isAdapter } from './files.js';
 import { recall, remember } from './prefs.js';
+import { keepAwake } from './awake.js';
+import { lockOf } from './run-storage.js';
+import { begin, cutRuns, forget, reopen } from './runs.js';
 import { Session } from './session.js';
 import { storage, webGpu } from './webgpu.js';
 import { button } from '../ui/common.js';
+import { cutRunNotice } from '../ui/cutrun.js';
 import { h } from '../ui/dom.js';
+import { hub } from '../ui/hub.js';
 import { STEPS, reachable, stepper } from '../ui/stepper.js';
 import { machinePanel } from '../ui/machine.js';
 import { modelPanel } from '../ui/model.js';
@@ -43,11 +48,19 @@ let checkTimer;
  */
 const opened = { model: null, data: [] };
 /** Files whose answer is still awaited. */
+/**
+ * The run under way: its folder, what it was started with, and what is still to be opened before it goes on.
+ * @type {{ run: string | null, config: import('../protocol.js').RawConfig | null, waiting: Set<Command['type']>, smaller: boolean, tries: number, watched: string }}
+ */
+const under = { run: null, config: null, waiting: new Set(), smaller: false, tries: 0, watched: '' };
+/** An engine that crashed is set up again this often in a run. */
+const MOST_TRIES = 3;
 const asked = { data: /** @type {File[]} */ ([]), config: '', adapter: '' };
 
 /** @param {Partial<State>} change */
 function set(change) {
   state = { ...state, ...change };
+  keepAwake(active(state) && state.run.state !== 'paused');
   if (drawing) return;
   drawing = true;
   // Many events a frame are drawn once. A hidden tab draws nothing and catches up when it is shown.
@@ -67,13 +80,13 @@ function one(files, place) {
   return files.length === 1;
 }
 
-/** @param {Command} command @param {File[]} [files] */
-function send(command, files) {
+/** @param {Command} command @param {File[]} [files] @param {string | null} [run] */
+function send(command, files, run) {
   // Nobody would answer, and the notice at the top says what to do.
   if (state.engine === 'crashed') return set({ busy: {} });
   const panel = PANEL_OF[command.type];
   set({ busy: { ...state.busy, [command.type]: true }, trouble: { ...state.trouble, [panel]: undefined } });
-  session.send(command, files);
+  session.send(command, files, run);
 }
 
 const session = new Session({
@@ -85,23 +98,77 @@ const session = new Session({
     const answered = envelope.type === 'failed' ? concerns : ANSWERS[envelope.type];
     set(reduce(state, envelope, concerns, performance.now()));
     if (answered) set({ busy: { ...state.busy, [answered]: false } });
+    if (envelope.type === 'failed' && concerns && under.waiting.has(concerns)) stopResuming();
+    // What was saved can be taken up, with the right files or another time.
+    if (envelope.type === 'failed' && (concerns === 'start' || envelope.run)) cutRuns().then(([cut]) => set({ cut: cut ?? null }));
+    if (envelope.type === 'state' && envelope.state === 'preparing') watchWorker();
+    if (envelope.type === 'checkpoint') storage().then((quota) => set({ quota }));
+cutRuns().then(([cut]) => set({ cut: cut ?? null }));
     if (envelope.type === 'data_opened') opened.data = asked.data;
     if (envelope.type === 'adapter_opened') set({ use: { ...state.use, name: asked.adapter } });
     if (envelope.type === 'config') {
-      set({ loaded: { name: asked.config, files: state.loaded?.files ?? [] } });
-      remember('settings', state.form);
+      set({ loaded: state.resuming ? null : { name: asked.config, files: state.loaded?.files ?? [] } });
+      if (state.resuming) under.config = envelope.config;
+      else remember('settings', state.form);
     }
     if (envelope.type === 'exported') for (const { name, blob } of files) download(name, blob);
     if (['model_opened', 'data_opened', 'config'].includes(envelope.type)) checkSoon();
   },
   settled(about) {
     if (!Object.values(ANSWERS).includes(about)) set({ busy: { ...state.busy, [about]: false } });
+    if (under.waiting.delete(about) && !under.waiting.size) goOnNow();
   },
   crashed(message) {
+    if (active(state) && state.run.saved && under.run && under.config && under.tries < MOST_TRIES) return revive(message);
+    stopResuming();
     const run = active(state) ? { ...state.run, state: /** @type {const} */ ('failed'), progress: null, stopping: false } : state.run;
     set({ engine: 'crashed', crash: message, busy: {}, run, trained: false });
   },
 });
+
+/** A worker that the browser ended says nothing, but its lock on the run's folder is free then. */
+function watchWorker() {
+  const run = under.run;
+  if (!run || under.watched === run || !navigator.locks) return;
+  under.watched = run;
+  // Asked for after the worker has it; its last messages may still be on their way when it is given back.
+  navigator.locks.request(lockOf(run), () => {
+    under.watched = '';
+    setTimeout(() => {
+      if (under.run === run && active(state) && state.engine === 'ready' && !state.resuming) session.gone();
+    }, 1000);
+  });
+}
+
+/** A new engine takes the run up where the crashed one had saved it. @param {string} message */
+function revive(message) {
+  under.tries += 1;
+  under.smaller = /memory|alloc|RangeError/i.test(message);
+  under.waiting = new Set(/** @type {const} */ (['open_model', 'open_data']));
+  const warnings = [...state.run.warnings, t(under.smaller ? 'crash.revived_smaller' : 'crash.revived', { message })];
+  set({ engine: 'starting', busy: {}, resuming: under.run, run: { ...state.run, state: 'recovering', progress: null, warnings } });
+  session.restart();
+  send({ type: 'inspect' });
+  if (opened.model) act.openModel(opened.model);
+  sendData(opened.data);
+}
+
+function stopResuming() {
+  under.waiting.clear();
+  if (state.resuming) set({ resuming: null, run: active(state) ? { ...state.run, state: 'failed' } : state.run });
+}
+
+/** Everything that the run needs is open. */
+function goOnNow() {
+  if (!state.resuming || !under.config) return;
+  under.run = state.resuming;
+  const task = under.config.task === 'text-generation' ? 'generation' : under.config.model.num_labels === 1 ? 'regression' : 'classification';
+  /** @type {import('./store.js').RunSettings} */
+  const settings = { modelName: state.model?.name ?? '', full: under.config.training.method === 'full', task, data: state.data, heldOut: state.heldOut };
+  set({ resuming: null, cut: null, settings, use: noUse(), prediction: null, trained: false, run: { ...state.run, state: 'preparing' } });
+  send({ type: 'start', config: { ...under.config, device: state.device }, resume: true, smaller: under.smaller }, [], under.run);
+  act.go('train');
+}
 
 const config = () =>
   toConfig({
@@ -158,20 +225,20 @@ const act = {
     choose({ device, kept: keptWithout('device') });
   },
   /** @param {import('./files.js').Folder} folder */
-  openModel({ name, files }) {
+  openModel({ name, files, kind }) {
     if (isAdapter(files)) {
       if (!state.model) return fail('model', t('model.is_adapter'), t('model.is_adapter_advice'));
       act.go('result');
       return act.openAdapter({ name, files });
     }
     const gguf = files.find((file) => /\.gguf$/i.test(file.name));
-    opened.model = { name: name || gguf?.name || t('model.unnamed'), files };
+    opened.model = { name: name || gguf?.name || t('model.unnamed'), files, kind };
     send({ type: 'open_model', name: opened.model.name }, files);
   },
   async openStarter() {
     set({ busy: { ...state.busy, open_model: true } });
     try {
-      act.openModel({ name: 'starter', files: await fromSite(STARTER) });
+      act.openModel({ name: 'starter', files: await fromSite(STARTER), kind: 'starter' });
     } catch (error) {
       set({ busy: { ...state.busy, open_model: false } });
       fail('model', error);
@@ -219,14 +286,41 @@ const act = {
     choose({ form: {}, kept: {}, loaded: null });
   },
   check: () => send({ type: 'check', config: config() }),
-  start() {
+  async start() {
     clearTimeout(checkTimer);
     const task = state.kept.task === 'text-generation' ? 'generation' : state.regression ? 'regression' : 'classification';
     /** @type {import('./store.js').RunSettings} */
     const settings = { modelName: state.model?.name ?? '', full: state.form.method === 'full', task, data: state.data, heldOut: state.heldOut };
     set({ run: { ...noRun(), state: 'preparing' }, use: noUse(), prediction: null, trained: false, settings });
-    send({ type: 'start', config: config() });
     act.go('train');
+    Object.assign(under, { config: config(), tries: 0, smaller: false });
+    const { name, kind } = opened.model ?? { name: '', kind: undefined };
+    under.run = await begin({ kind: kind ?? (name.includes('/') ? 'hub' : 'files'), name }, opened.data);
+    if (under.config) send({ type: 'start', config: under.config }, [], under.run);
+  },
+  /** Takes up a run that a reload or a crash cut off. */
+  async goOn() {
+    const { cut } = state;
+    if (!cut) return;
+    const { data, settings, events } = await reopen(cut);
+    let past = { ...state, run: noRun() };
+    for (const event of events) if (['step', 'evaluation', 'checkpoint', 'resumed', 'recovery'].includes(event.type)) past = reduce(past, event, null, 0);
+    set({ run: past.run, resuming: cut.run, plan: null, stale: true });
+    Object.assign(under, { run: null, config: null, tries: 0, smaller: false, waiting: new Set(['open_model', 'open_data', 'open_config']) });
+    asked.config = settings.name;
+    send({ type: 'open_config' }, [settings]);
+    sendData(data);
+    const { kind, name } = cut.meta.model;
+    if (kind === 'starter') return act.openStarter();
+    if (kind === 'hub') return hub.open(name);
+    // A person's own folder can only be read when they choose it again.
+    set({ model: null });
+    act.go('model');
+  },
+  async forgetRun() {
+    if (state.cut) await forget(state.cut.run);
+    stopResuming();
+    set({ cut: (await cutRuns())[0] ?? null });
   },
   pause: () => send({ type: 'pause' }),
   resume: () => send({ type: 'resume' }),
@@ -243,7 +337,7 @@ const act = {
   openAdapter({ name, files }) {
     asked.adapter = name || (files.length === 1 ? files[0].name : '');
     const model = { name_or_path: state.model?.name ?? '' };
-    send({ type: 'open_adapter', config: { device: state.device, model, data: {}, training: {}, lora: {} } }, files);
+    send({ type: 'open_adapter', config: { device: state.device, model, data: {}, training: {}, lora: {}, recovery: {} } }, files);
   },
   /** On the opened data, with the columns that are mapped now. */
   evaluate: () => send({ type: 'evaluate', text_column: state.textColumn || null, label_column: state.labelColumn || null }),
@@ -251,6 +345,7 @@ const act = {
   exportAs: (choice) => send({ type: 'export', ...choice }),
   again: () => act.go('settings'),
   restart() {
+    stopResuming();
     set({ engine: 'starting', crash: '', model: null, data: null, plan: null, heldOut: null, run: noRun(), use: noUse(), trained: false, prediction: null, busy: {}, trouble: {}, step: 'machine' });
     session.restart();
     send({ type: 'inspect' });
@@ -264,7 +359,8 @@ function page() {
   const panels = { machine: machinePanel(act), model: modelPanel(act), data: dataPanel(act), settings: settingsPanel(act), train: trainPanel(act), result: resultPanel(act) };
   const nav = stepper(act.go);
   const crash = crashNotice();
-  const element = h('div', { class: 'layout' }, nav.element, h('main', { id: 'main' }, crash.element, STEPS.map((step) => panels[step].element)));
+  const cut = cutRunNotice(act);
+  const element = h('div', { class: 'layout' }, nav.element, h('main', { id: 'main' }, crash.element, cut.element, STEPS.map((step) => panels[step].element)));
   return {
     element,
     /** @param {State} now */
@@ -272,6 +368,7 @@ function page() {
       document.title = title(now);
       nav.update(now);
       crash.update(now);
+      cut.update(now);
       for (const step of STEPS) {
         panels[step].element.hidden = step !== now.step;
         panels[step].update(now);

@@ -48,11 +48,14 @@ export class Session {
     worker.addEventListener('messageerror', () => this.#crash('a message could not be read'));
   }
 
-  /** @param {Command} command @param {File[]} [files] handles; the engine reads the parts it needs */
-  send(command, files = []) {
+  /**
+   * @param {Command} command @param {File[]} [files] handles; the engine reads the parts it needs
+   * @param {string | null} [run] the folder of a run that starts
+   */
+  send(command, files = [], run = null) {
     const id = this.#next++;
     this.#pending.set(id, command.type);
-    this.#worker?.postMessage({ id, command, files });
+    this.#worker?.postMessage({ id, command, files, run });
   }
 
   /** @param {number} id */
@@ -60,6 +63,11 @@ export class Session {
     const about = this.#pending.get(id);
     this.#pending.delete(id);
     if (about) this.#listener.settled(about);
+  }
+
+  /** The worker ended without a word. */
+  gone() {
+    if (this.#worker) this.#crash('the worker was ended by the browser');
   }
 
   /** @param {string} message */

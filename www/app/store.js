@@ -14,6 +14,7 @@
  *   id: string, state: import('../protocol.js').State, progress: Progress, steps: Step[], checks: Evaluation[],
  *   before: Evaluation | null, after: Evaluation | null, warnings: string[],
  *   summary: import('../protocol.js').Summary | null, clock: Clock, stopping: boolean,
+ *   saved: import('../protocol.js').CheckpointInfo | null, recoveries: import('../protocol.js').Recovery[],
  * }} Run
  * @typedef {{
  *   adapter: import('../protocol.js').AdapterSummary | null, name: string, measured: Evaluation | null, measuredOn: string,
@@ -33,7 +34,8 @@
  *   run: Run, use: Use, trained: boolean, settings: RunSettings | null, asked: string, exported: string,
  *   prediction: import('../protocol.js').Prediction | null,
  *   trouble: Partial<Record<Place, Trouble>>,
- * }} State
+ *   cut: import('./runs.js').CutRun | null, resuming: string | null,
+ * }} State cut: a run that can be gone on with; resuming: the folder of the run that is being gone on with
  * @typedef {{
  *   modelName: string, full: boolean, task: 'classification' | 'regression' | 'generation', data: State['data'], heldOut: State['heldOut'],
  * }} RunSettings what the last run was started with
@@ -70,6 +72,8 @@ export const noRun = () => ({
   summary: null,
   clock: { since: 0, step: 0, rate: 0 },
   stopping: false,
+  saved: null,
+  recoveries: [],
 });
 
 /** @returns {Use} */
@@ -104,10 +108,12 @@ export const initial = (form, device) => ({
   exported: '',
   prediction: null,
   trouble: {},
+  cut: null,
+  resuming: null,
 });
 
 /** A run is under way. @param {State} state */
-export const active = (state) => ['preparing', 'training', 'paused', 'evaluating'].includes(state.run.state);
+export const active = (state) => ['preparing', 'training', 'paused', 'evaluating', 'recovering'].includes(state.run.state);
 
 /** Work outside a run; beside one it would be refused. @param {State} state */
 const aside = (state) => !active(state) && Boolean(state.busy.open_adapter || state.busy.evaluate);
@@ -137,7 +143,8 @@ export function reduce(state, event, about, now) {
     case 'environment':
       return { ...state, environment: event };
     case 'model_opened':
-      // What was trained belonged to the model before.
+      // A run that is gone on with brings its own past; else what was trained belonged to the model before.
+      if (state.resuming) return { ...state, model: event };
       return { ...state, model: event, plan: null, stale: true, trained: false, prediction: null, run: noRun(), use: noUse() };
     case 'data_opened':
       return event.held_out ? { ...state, heldOut: event } : openedData(state, event);
@@ -149,7 +156,8 @@ export function reduce(state, event, about, now) {
       return { ...state, plan: event, stale: false };
     case 'state': {
       // Classifying can fail too; that says nothing about the run that is over. Only work outside a run ends idle.
-      if (event.state === 'idle' || (event.state === 'failed' && !active(state))) return state;
+      // What a model is used for shows in the answer.
+      if (event.state === 'idle' || event.state === 'applying' || (event.state === 'failed' && !active(state))) return state;
       // From here on the engine has let go of the model that was trained or opened before.
       if (aside(state)) return state.busy.open_adapter ? { ...state, run: noRun(), settings: null, trained: false, prediction: null, use: noUse() } : state;
       const clock = event.state === 'training' ? { ...run.clock, since: now } : run.clock;
@@ -163,6 +171,12 @@ export function reduce(state, event, about, now) {
     }
     case 'step':
       return { ...state, run: { ...run, progress: null, steps: [...run.steps, event], clock: tick(run.clock, event.step, now) } };
+    case 'checkpoint':
+      return { ...state, run: { ...run, progress: null, saved: event } };
+    case 'resumed':
+      return { ...state, run: { ...back(run, event.step), warnings: [...run.warnings, ...event.damaged] } };
+    case 'recovery':
+      return { ...state, run: { ...back(run, event.back_to ?? Infinity), recoveries: [...run.recoveries, event] } };
     case 'evaluation':
       if (aside(state)) return { ...state, use: { ...state.use, progress: null, measured: event, measuredOn: (state.heldOut ?? state.data)?.name ?? '' } };
       if (event.when === 'before') return { ...state, run: { ...run, progress: null, before: event } };
@@ -217,6 +231,12 @@ function written(state, config) {
     labelColumn: labelColumn ?? state.labelColumn,
     loaded: { name: '', files },
   };
+}
+
+/** What came after a step that a run went back to is taken again. @param {Run} run @param {number} step @returns {Run} */
+function back(run, step) {
+  const kept = (/** @type {{ step: number }} */ one) => one.step <= step;
+  return { ...run, progress: null, steps: run.steps.filter(kept), checks: run.checks.filter(kept), clock: { ...run.clock, since: 0, step: Math.min(step, run.clock.step) } };
 }
 
 /** @param {Clock} clock @param {number} step @param {number} now @returns {Clock} */

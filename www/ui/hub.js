@@ -5,7 +5,7 @@ import { bytes, pct, t } from '../app/i18n.js';
 import { Hub, repoOf } from '../app/hub.js';
 
 /** Lives as long as the page: a change of language draws the part anew and breaks nothing off. */
-const hub = new Hub();
+export const hub = new Hub();
 let draft = '';
 
 /** A model by its name on the hub, and those that were fetched before. @param {(folder: import('../app/files.js').Folder) => void} open */

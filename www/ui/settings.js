@@ -26,6 +26,7 @@ export function settingsPanel(act) {
     h('fieldset', { class: 'group' }, h('legend', null, t('settings.basic')), basic),
     lora,
     h('details', { class: 'group' }, h('summary', { 'data-testid': 'advanced' }, t('settings.advanced')), h('p', { class: 'hint' }, t('settings.advanced_hint')), group('advanced')),
+    h('details', { class: 'group' }, h('summary', { 'data-testid': 'care' }, t('settings.care')), h('p', { class: 'hint' }, t('settings.care_hint')), group('care')),
   );
   const file = h('div', { class: 'actions' }, loadButton(act), h('span', { class: 'hint' }, t('yaml.drop')), h('span', { class: 'push' }), button(t('settings.reset'), 'reset-settings', act.resetForm));
   const unread = trouble('config', 'config-error');

@@ -3,7 +3,7 @@ import { h, region, setText, updateAll } from './dom.js';
 import { button, card, trouble, warnings } from './common.js';
 import { lineChart } from '../charts/line.js';
 import { active, remaining } from '../app/store.js';
-import { duration, int, num, pct, short, t } from '../app/i18n.js';
+import { bytes, duration, int, num, pct, short, t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').State} State */
 
@@ -17,6 +17,12 @@ export function trainPanel(act) {
     h('div', { 'aria-live': 'polite' }),
     (state) => [state.run.warnings],
     (state) => warnings(state.run.warnings, t('train.warnings'), 'run-warnings'),
+  );
+
+  const care = region(
+    h('div', { class: 'stack-tight' }),
+    (state) => [state.run.saved, state.run.recoveries, active(state), state.quota],
+    carePart,
   );
 
   const pause = button(t('train.pause'), 'pause', act.pause);
@@ -42,15 +48,33 @@ export function trainPanel(act) {
       else if (focused === stop && stop.hidden && !see.hidden) see.focus();
     },
   };
-  const element = card('train', error.element, head.element, numbers.element, graphs.element, log.element, foot.element);
+  const element = card('train', error.element, head.element, numbers.element, graphs.element, care.element, log.element, foot.element);
   const lead = {
     element,
     update: (/** @type {State} */ { settings }) => setText(/** @type {Element} */ (element.querySelector('.lead')), t(settings?.task === 'regression' ? 'train.lead_number' : 'train.lead')),
   };
   return {
     element,
-    update: updateAll([lead, error, head, numbers, graphs, log, foot]),
+    update: updateAll([lead, error, head, numbers, graphs, care, log, foot]),
   };
+}
+
+/** What is saved, what a run got over, and what a hidden tab means. @param {State} state */
+function carePart(state) {
+  const { saved, recoveries } = state.run;
+  const free = state.quota ? state.quota.quota - state.quota.usage : NaN;
+  return [
+    ...recoveries.map((one) => h('p', { class: 'notice notice-warning', 'data-testid': 'recovery' }, recoveryText(one), h('span', { class: 'hint' }, ` ${one.message}`))),
+    saved ? h('p', { class: 'hint', 'data-testid': 'saved' }, t('train.saved', { n: int(saved.step), size: bytes(saved.bytes) }), Number.isFinite(free) ? ` ${t('train.free', { size: bytes(free) })}` : '') : '',
+    active(state) ? h('p', { class: 'hint' }, t('train.background')) : '',
+  ];
+}
+
+/** @param {import('../protocol.js').Recovery} one */
+function recoveryText({ action, step, back_to, attempt, max_attempts, learning_rate_factor, split }) {
+  const done = t(`recovery.${action}`, { n: int(step), rate: pct(learning_rate_factor, 1), split: int(split) });
+  const back = back_to === null ? '' : back_to === 0 ? ` ${t('recovery.back_to_start')}` : ` ${t('recovery.back', { n: int(back_to) })}`;
+  return `${done}${back}${attempt ? ` ${t('recovery.attempt', { n: attempt, most: max_attempts })}` : ''}`;
 }
 
 function progress() {
@@ -81,7 +105,7 @@ function progress() {
         else bar.value = 0;
       }
       if (run.summary) {
-        element(detail, t(run.summary.completed ? 'train.done' : 'train.stopped', { n: run.summary.steps, time: duration(run.summary.seconds) }));
+        element(detail, t(`train.ended.${run.summary.ended}`, { n: run.summary.steps, time: duration(run.summary.seconds) }));
         bar.value = 1;
       }
       const left = run.state === 'training' && !progress ? remaining(run) : NaN;

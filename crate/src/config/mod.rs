@@ -5,8 +5,8 @@ mod raw;
 mod resolved;
 mod yaml;
 
-pub use raw::{DataSection, LoraSection, ModelSection, RawConfig, TrainingSection};
+pub use raw::{DataSection, LoraSection, ModelSection, RawConfig, RecoverySection, TrainingSection};
 pub use resolved::{
-    Config, DataConfig, DeviceChoice, Kernels, LoraConfig, Method, ModelConfig, ModelType, Quantization, Schedule,
-    TARGET_MODULES, Task, TrainingConfig,
+    BestMetric, Config, DataConfig, DeviceChoice, Kernels, LoraConfig, Method, MixedPrecision, ModelConfig, ModelType,
+    Quantization, RecoveryConfig, ReportTo, Schedule, TARGET_MODULES, Task, TrainingConfig,
 };

@@ -18,6 +18,7 @@ pub struct RawConfig {
     pub data: DataSection,
     pub training: TrainingSection,
     pub lora: LoraSection,
+    pub recovery: RecoverySection,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
@@ -33,8 +34,8 @@ pub struct ModelSection {
     pub num_labels: Option<usize>,
     /// Longer texts are cut to this many tokens.
     pub max_seq_length: Option<usize>,
-    /// How a frozen base is held on the device: `auto` (default: a GGUF file's blocks as they are, other files in 32
-    /// bits), `none` (32 bits), or quantised to GGML's `q4_0`, `q4_1` or `q8_0` while it is read (QLoRA).
+    /// How a frozen base is held on the device: `auto` (default: a GGUF file's blocks as they are, other files in
+    /// numbers), `none` (in numbers), or quantised to GGML's `q4_0`, `q4_1` or `q8_0` while it is read (QLoRA).
     pub quantization: Option<String>,
 }
 
@@ -64,6 +65,9 @@ pub struct TrainingSection {
     pub gradient_accumulation_steps: Option<usize>,
     /// Keep one block's activations at a time and compute the others again: less memory, a third more work.
     pub gradient_checkpointing: Option<bool>,
+    /// `fp16`: products in 16-bit numbers, summed in 32, with a dynamic loss scale, and a frozen base in 16 bits; `no`:
+    /// everything in 32; `auto` (default): `fp16` on a hardware GPU that has 16-bit arithmetic (`shader-f16`).
+    pub mixed_precision: Option<String>,
     pub learning_rate: Option<f64>,
     pub num_epochs: Option<f64>,
     /// Overrides `num_epochs`.
@@ -82,8 +86,49 @@ pub struct TrainingSection {
     pub max_grad_norm: Option<f64>,
     #[ts(as = "Option<f64>")]
     pub logging_steps: Option<u64>,
+    /// Measure on the held-out rows every so many steps; never but at the ends when absent.
+    #[ts(as = "Option<f64>")]
+    pub eval_steps: Option<u64>,
+    /// A checkpoint every so many steps; when absent every tenth of the run and every minute, 0 for none.
+    #[ts(as = "Option<f64>")]
+    pub save_steps: Option<u64>,
+    /// Checkpoints that are kept, beside the best one.
+    pub save_total_limit: Option<usize>,
+    /// What tells the best checkpoint: `loss` (default), `accuracy`, `macro_f1`, `perplexity` or `mse`.
+    pub metric_for_best_model: Option<String>,
+    /// End with the best checkpoint's weights instead of the last ones; the default where training can stop early.
+    pub load_best_model_at_end: Option<bool>,
+    /// Stop after this many measurements in a row that were no better than the best one.
+    #[ts(as = "Option<f64>")]
+    pub early_stopping_patience: Option<u64>,
+    /// By how much a measurement must be better to count.
+    pub early_stopping_threshold: Option<f64>,
+    /// `none` (default), or `tensorboard` for event files in the run's folder.
+    pub report_to: Option<String>,
+    /// Stop after this many minutes of training.
+    pub max_minutes: Option<f64>,
     #[ts(as = "Option<f64>")]
     pub seed: Option<u64>,
+}
+
+/// What a run does about trouble before it gives up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(optional_fields = nullable)]
+pub struct RecoverySection {
+    /// Times that a run goes back to its last good checkpoint; 0 turns recovery off.
+    #[ts(as = "Option<f64>")]
+    pub max_retries: Option<u64>,
+    /// Batches in a row with a loss or gradient that is no finite number that are left out before it goes back.
+    #[ts(as = "Option<f64>")]
+    pub max_skipped_batches: Option<u64>,
+    /// On the learning rate after it went back because of the loss or a gradient.
+    pub learning_rate_factor: Option<f64>,
+    /// The loss diverges where its smoothed value is this many times its best one, and above the first; 0 turns this off.
+    pub divergence_threshold: Option<f64>,
+    /// For so many steps in a row.
+    #[ts(as = "Option<f64>")]
+    pub divergence_patience: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]

@@ -5,9 +5,10 @@
 
 use serde::Serialize;
 
-use super::raw::{DataSection, LoraSection, ModelSection, RawConfig, TrainingSection};
+use super::raw::{DataSection, LoraSection, ModelSection, RawConfig, RecoverySection, TrainingSection};
 use crate::{
     error::{Error, Result},
+    event::Metrics,
     weights::{Packing, ggml::GgmlType},
 };
 
@@ -24,6 +25,7 @@ pub struct Config {
     pub data: DataConfig,
     pub training: TrainingConfig,
     pub lora: LoraConfig,
+    pub recovery: RecoveryConfig,
 }
 
 /// A closed set of words: parsed by name, and an unknown name is told the words there are.
@@ -85,13 +87,24 @@ words! {
 words! {
     /// How a frozen base is held on the device.
     Quantization {
-        /// A GGUF file's blocks as they are, other files in 32 bits.
+        /// A GGUF file's blocks as they are, other files in numbers.
         Auto = "auto",
-        /// 32 bits.
+        /// In numbers.
         None = "none",
         Q4_0 = "q4_0",
         Q4_1 = "q4_1",
         Q8_0 = "q8_0",
+    }
+}
+
+words! {
+    /// What the blocks compute in (accelerate's `mixed_precision`).
+    MixedPrecision {
+        /// 16 bits on a hardware GPU that has them.
+        Auto = "auto",
+        /// 32 bits.
+        No = "no",
+        Fp16 = "fp16",
     }
 }
 
@@ -111,6 +124,42 @@ words! {
         /// Half a cosine, down to 0 at the last step.
         Cosine = "cosine",
         Constant = "constant",
+    }
+}
+
+words! {
+    /// Who else is told how a run goes (Hugging Face's `report_to`).
+    ReportTo {
+        None = "none",
+        TensorBoard = "tensorboard",
+    }
+}
+
+words! {
+    /// What tells the best checkpoint.
+    BestMetric {
+        Loss = "loss",
+        Accuracy = "accuracy",
+        MacroF1 = "macro_f1",
+        Perplexity = "perplexity",
+        Mse = "mse",
+    }
+}
+
+impl BestMetric {
+    pub fn greater_is_better(self) -> bool {
+        matches!(self, Self::Accuracy | Self::MacroF1)
+    }
+
+    /// None where the task has no such metric.
+    pub fn of(self, metrics: &Metrics) -> Option<f64> {
+        match self {
+            Self::Loss => Some(metrics.loss),
+            Self::Accuracy => metrics.accuracy,
+            Self::MacroF1 => metrics.macro_f1,
+            Self::Perplexity => metrics.perplexity,
+            Self::Mse => metrics.mse,
+        }
     }
 }
 
@@ -153,6 +202,7 @@ pub struct TrainingConfig {
     pub batch_size: usize,
     pub gradient_accumulation_steps: usize,
     pub gradient_checkpointing: bool,
+    pub mixed_precision: MixedPrecision,
     pub learning_rate: f64,
     pub num_epochs: f64,
     /// Overrides `num_epochs`.
@@ -170,7 +220,33 @@ pub struct TrainingConfig {
     /// 0 turns clipping off.
     pub max_grad_norm: f64,
     pub logging_steps: u64,
+    /// None: before and after training only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_steps: Option<u64>,
+    /// None: by the run's length and the clock; 0: no checkpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_steps: Option<u64>,
+    pub save_total_limit: usize,
+    pub metric_for_best_model: BestMetric,
+    pub load_best_model_at_end: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping_patience: Option<u64>,
+    pub early_stopping_threshold: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_minutes: Option<f64>,
+    pub report_to: ReportTo,
     pub seed: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RecoveryConfig {
+    /// 0: trouble ends the run.
+    pub max_retries: u64,
+    pub max_skipped_batches: u64,
+    pub learning_rate_factor: f64,
+    /// 0: the loss is not watched.
+    pub divergence_threshold: f64,
+    pub divergence_patience: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -205,13 +281,29 @@ impl Config {
             data: resolve_data(&raw.data)?,
             training: resolve_training(&raw.training)?,
             lora: resolve_lora(&raw.lora)?,
+            recovery: resolve_recovery(&raw.recovery)?,
         };
+        let metric = config.training.metric_for_best_model;
+        if !config.metrics().contains(&metric) {
+            let words: Vec<_> = config.metrics().iter().map(|metric| metric.as_str()).collect();
+            let got = format!("`{}`, which this task does not have", metric.as_str());
+            return Err(Error::config("training.metric_for_best_model", words.join(" or "), got));
+        }
         let quantized = ![Quantization::Auto, Quantization::None].contains(&config.model.quantization);
         if quantized && config.training.method == Method::Full {
             let got = format!("`{}` with training.method full", config.model.quantization.as_str());
             return Err(Error::config("model.quantization", "auto or none, or training.method lora", got));
         }
         Ok(config)
+    }
+
+    /// What the task is measured by.
+    fn metrics(&self) -> &'static [BestMetric] {
+        match self.task {
+            Task::TextGeneration => &[BestMetric::Loss, BestMetric::Accuracy, BestMetric::Perplexity],
+            Task::TextClassification if self.model.num_labels == Some(1) => &[BestMetric::Loss, BestMetric::Mse],
+            Task::TextClassification => &[BestMetric::Loss, BestMetric::Accuracy, BestMetric::MacroF1],
+        }
     }
 
     /// How training holds the base: what is trained in full is in 32 bits.
@@ -225,7 +317,7 @@ impl Config {
     /// How a model that is not trained is held.
     pub fn frozen(&self) -> Packing {
         match self.model.quantization {
-            Quantization::None => Packing::Dense,
+            Quantization::None => Packing::Unpacked,
             Quantization::Auto => Packing::Stored,
             Quantization::Q4_0 => Packing::Quantized(GgmlType::Q4_0),
             Quantization::Q4_1 => Packing::Quantized(GgmlType::Q4_1),
@@ -297,11 +389,35 @@ fn resolve_training(raw: &TrainingSection) -> Result<TrainingConfig> {
         return Err(Error::config("training.adam_epsilon", "a number above 0 and at most 1", adam_epsilon));
     }
     let accumulation = raw.gradient_accumulation_steps.unwrap_or(1);
+    let steps = |name, value: Option<u64>, least| value.map(|n| whole(&key(name), n, least, MOST_STEPS)).transpose();
+    let eval_steps = steps("eval_steps", raw.eval_steps, 0)?.filter(|n| *n > 0);
+    let early_stopping_patience = steps("early_stopping_patience", raw.early_stopping_patience, 1)?;
+    let load_best_model_at_end = raw.load_best_model_at_end.unwrap_or(early_stopping_patience.is_some());
+    // Without measurements on the way there is nothing to go by.
+    for (name, given) in [
+        ("early_stopping_patience", early_stopping_patience.is_some()),
+        ("load_best_model_at_end", load_best_model_at_end),
+    ] {
+        if given && eval_steps.is_none() {
+            return Err(Error::config(key(name), "training.eval_steps beside it", "none"));
+        }
+    }
+    if load_best_model_at_end && raw.save_steps == Some(0) {
+        return Err(Error::config("training.load_best_model_at_end", "checkpoints (training.save_steps)", "none"));
+    }
+    if let Some(minutes) = raw.max_minutes.filter(|minutes| !(*minutes > 0.0 && *minutes <= 1e7)) {
+        return Err(Error::config("training.max_minutes", "a number above 0 and at most 10000000", minutes));
+    }
     Ok(TrainingConfig {
         method,
         batch_size: whole("training.batch_size", raw.batch_size.unwrap_or(8), 1, 65_536)?,
         gradient_accumulation_steps: whole("training.gradient_accumulation_steps", accumulation, 1, 65_536)?,
         gradient_checkpointing: raw.gradient_checkpointing.unwrap_or(false),
+        mixed_precision: MixedPrecision::parse(
+            "training.mixed_precision",
+            raw.mixed_precision.as_deref(),
+            MixedPrecision::Auto,
+        )?,
         learning_rate,
         num_epochs,
         max_steps: raw.max_steps.map(|n| whole("training.max_steps", n, 1, MOST_STEPS)).transpose()?,
@@ -323,7 +439,48 @@ fn resolve_training(raw: &TrainingSection) -> Result<TrainingConfig> {
             .transpose()?,
         max_grad_norm: range(&key("max_grad_norm"), raw.max_grad_norm.unwrap_or(1.0), 0.0, 1e6)?,
         logging_steps: whole("training.logging_steps", raw.logging_steps.unwrap_or(1), 1, MOST_STEPS)?,
+        eval_steps,
+        save_steps: steps("save_steps", raw.save_steps, 0)?,
+        save_total_limit: whole("training.save_total_limit", raw.save_total_limit.unwrap_or(2), 1, 1000)?,
+        metric_for_best_model: BestMetric::parse(
+            "training.metric_for_best_model",
+            raw.metric_for_best_model.as_deref(),
+            BestMetric::Loss,
+        )?,
+        load_best_model_at_end,
+        early_stopping_patience,
+        early_stopping_threshold: range(
+            "training.early_stopping_threshold",
+            raw.early_stopping_threshold.unwrap_or(0.0),
+            0.0,
+            1e6,
+        )?,
+        max_minutes: raw.max_minutes,
+        report_to: ReportTo::parse("training.report_to", raw.report_to.as_deref(), ReportTo::None)?,
         seed: raw.seed.unwrap_or(42),
+    })
+}
+
+fn resolve_recovery(raw: &RecoverySection) -> Result<RecoveryConfig> {
+    let factor = raw.learning_rate_factor.unwrap_or(0.3);
+    if !(factor > 0.0 && factor <= 1.0) {
+        return Err(Error::config("recovery.learning_rate_factor", "a number above 0 and at most 1", factor));
+    }
+    let threshold = raw.divergence_threshold.unwrap_or(2.0);
+    if threshold != 0.0 && !(threshold > 1.0 && threshold <= 1e6) {
+        return Err(Error::config("recovery.divergence_threshold", "a number above 1, or 0 for none", threshold));
+    }
+    Ok(RecoveryConfig {
+        max_retries: whole("recovery.max_retries", raw.max_retries.unwrap_or(3), 0, 100)?,
+        max_skipped_batches: whole("recovery.max_skipped_batches", raw.max_skipped_batches.unwrap_or(2), 0, 1_000_000)?,
+        learning_rate_factor: factor,
+        divergence_threshold: threshold,
+        divergence_patience: whole(
+            "recovery.divergence_patience",
+            raw.divergence_patience.unwrap_or(10),
+            1,
+            1_000_000,
+        )?,
     })
 }
 

@@ -33,7 +33,7 @@ task: text-generation
 device: cpu
 model: {name_or_path: 'a: b #c', num_labels: 1, max_seq_length: 64}
 data: {train_file: 'x.csv', text_column: 'yes', label_column: '5', validation_split: 0.25, max_train_samples: 10}
-training: {method: full, learning_rate: 3e-5, num_epochs: 0.5, max_steps: 7, warmup_ratio: 0.1, seed: 18446744073709551615, adam_epsilon: 1e-7}
+training: {method: full, mixed_precision: no, learning_rate: 3e-5, num_epochs: 0.5, max_steps: 7, warmup_ratio: 0.1, seed: 18446744073709551615, adam_epsilon: 1e-7}
 lora: {r: 4, target_modules: [v_proj, q_proj]}
 ";
     let config = resolve(written).expect("valid");

@@ -2,7 +2,7 @@
 
 use serde_saphyr::{Error as YamlError, Options};
 
-use super::raw::{DataSection, LoraSection, ModelSection, RawConfig, TrainingSection};
+use super::raw::{DataSection, LoraSection, ModelSection, RawConfig, RecoverySection, TrainingSection};
 use super::resolved::Config;
 use crate::error::{Error, Result};
 use crate::platform::NamedFile;
@@ -41,6 +41,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("training.batch_size", Kind::Number),
     ("training.gradient_accumulation_steps", Kind::Number),
     ("training.gradient_checkpointing", Kind::Flag),
+    ("training.mixed_precision", Kind::Text),
     ("training.learning_rate", Kind::Number),
     ("training.num_epochs", Kind::Number),
     ("training.max_steps", Kind::Number),
@@ -53,11 +54,25 @@ const KEYS: &[(&str, Kind)] = &[
     ("training.warmup_steps", Kind::Number),
     ("training.max_grad_norm", Kind::Number),
     ("training.logging_steps", Kind::Number),
+    ("training.eval_steps", Kind::Number),
+    ("training.save_steps", Kind::Number),
+    ("training.save_total_limit", Kind::Number),
+    ("training.metric_for_best_model", Kind::Text),
+    ("training.load_best_model_at_end", Kind::Flag),
+    ("training.early_stopping_patience", Kind::Number),
+    ("training.early_stopping_threshold", Kind::Number),
+    ("training.max_minutes", Kind::Number),
+    ("training.report_to", Kind::Text),
     ("training.seed", Kind::Number),
     ("lora.r", Kind::Number),
     ("lora.lora_alpha", Kind::Number),
     ("lora.lora_dropout", Kind::Number),
     ("lora.target_modules", Kind::List),
+    ("recovery.max_retries", Kind::Number),
+    ("recovery.max_skipped_batches", Kind::Number),
+    ("recovery.learning_rate_factor", Kind::Number),
+    ("recovery.divergence_threshold", Kind::Number),
+    ("recovery.divergence_patience", Kind::Number),
 ];
 
 impl RawConfig {
@@ -135,6 +150,7 @@ impl RawConfig {
                 batch_size,
                 gradient_accumulation_steps,
                 gradient_checkpointing,
+                mixed_precision,
                 learning_rate,
                 num_epochs,
                 max_steps,
@@ -147,9 +163,28 @@ impl RawConfig {
                 warmup_steps,
                 max_grad_norm,
                 logging_steps,
+                eval_steps,
+                save_steps,
+                save_total_limit,
+                metric_for_best_model,
+                load_best_model_at_end,
+                early_stopping_patience,
+                early_stopping_threshold,
+                max_minutes,
+                report_to,
                 seed
             ),
             lora: merged!(LoraSection, self.lora, over.lora, r, lora_alpha, lora_dropout, target_modules),
+            recovery: merged!(
+                RecoverySection,
+                self.recovery,
+                over.recovery,
+                max_retries,
+                max_skipped_batches,
+                learning_rate_factor,
+                divergence_threshold,
+                divergence_patience
+            ),
         }
     }
 

@@ -10,34 +10,40 @@ use burn::backend::{
     },
     tensor::{FloatTensor, IntTensor},
 };
+use burn::{backend::TensorMetadata, tensor::DType};
 
 use super::KernelOps;
 
 impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool) -> FloatTensor<Self> {
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool, dtype: DType) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct Product;
 
         impl<B: KernelOps> Backward<B, 2> for Product {
-            type State = (Option<NodeId>, Option<NodeId>, bool, bool);
+            /// The operands that are needed, how they stood, and their types, which are their gradients'.
+            type State = ([Option<NodeId>; 2], [bool; 2], [DType; 2]);
 
             // With C = A·B: dA = dC·Bᵀ and dB = Aᵀ·dC; a transposed operand takes the transpose of its gradient.
             fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
                 let [lhs_node, rhs_node] = ops.parents;
-                let (lhs, rhs, ta, tb) = ops.state;
+                let ([lhs, rhs], [ta, tb], [lhs_type, rhs_type]) = ops.state;
                 let grad = grads.consume::<B>(&ops.node);
                 if let (Some(node), Some(rhs)) = (lhs_node, rhs) {
                     let rhs = checkpointer.retrieve_node_output::<FloatTensor<B>>(rhs);
                     let g = if ta {
-                        B::product(rhs, grad.clone(), false, true)
+                        B::product(rhs, grad.clone(), false, true, lhs_type)
                     } else {
-                        B::product(grad.clone(), rhs, false, !tb)
+                        B::product(grad.clone(), rhs, false, !tb, lhs_type)
                     };
                     grads.register::<B>(node.id, g);
                 }
                 if let (Some(node), Some(lhs)) = (rhs_node, lhs) {
                     let lhs = checkpointer.retrieve_node_output::<FloatTensor<B>>(lhs);
-                    let g = if tb { B::product(grad, lhs, true, false) } else { B::product(lhs, grad, !ta, false) };
+                    let g = if tb {
+                        B::product(grad, lhs, true, false, rhs_type)
+                    } else {
+                        B::product(lhs, grad, !ta, false, rhs_type)
+                    };
                     grads.register::<B>(node.id, g);
                 }
             }
@@ -47,12 +53,13 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         let (keep_lhs, keep_rhs) = (rhs.is_tracked(), lhs.is_tracked());
         match Product.prepare::<C>([lhs.node(), rhs.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
-                let state = (keep_lhs.then(|| prep.checkpoint(&lhs)), keep_rhs.then(|| prep.checkpoint(&rhs)), ta, tb);
-                let out = B::product(lhs.primitive().clone(), rhs.primitive().clone(), ta, tb);
-                prep.finish(state, out)
+                let kept = [keep_lhs.then(|| prep.checkpoint(&lhs)), keep_rhs.then(|| prep.checkpoint(&rhs))];
+                let types = [lhs.primitive().dtype(), rhs.primitive().dtype()];
+                let out = B::product(lhs.primitive().clone(), rhs.primitive().clone(), ta, tb, dtype);
+                prep.finish((kept, [ta, tb], types), out)
             }
             OpsKind::UnTracked(prep) => {
-                prep.finish(B::product(lhs.primitive().clone(), rhs.primitive().clone(), ta, tb))
+                prep.finish(B::product(lhs.primitive().clone(), rhs.primitive().clone(), ta, tb, dtype))
             }
         }
     }
@@ -124,35 +131,71 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         super::stock::rms_norm_grad::<Self>(x, w, g, eps)
     }
 
-    fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32) -> FloatTensor<Self> {
+    fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32, dtype: DType) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct CausalSoftmax;
 
         impl<B: KernelOps> Backward<B, 1> for CausalSoftmax {
-            type State = (FloatTensor<B>, f32);
+            type State = (FloatTensor<B>, f32, DType);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
                 let [node] = ops.parents;
                 let grad = grads.consume::<B>(&ops.node);
                 if let Some(node) = node {
-                    let (p, scale) = ops.state;
-                    grads.register::<B>(node.id, B::causal_softmax_grad(p, grad, scale));
+                    let (p, scale, dtype) = ops.state;
+                    grads.register::<B>(node.id, B::causal_softmax_grad(p, grad, scale, dtype));
                 }
             }
         }
 
         match CausalSoftmax.prepare::<C>([scores.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let p = B::causal_softmax(scores.primitive().clone(), queries, scale);
-                prep.finish((p.clone(), scale), p)
+                let p = B::causal_softmax(scores.primitive().clone(), queries, scale, dtype);
+                prep.finish((p.clone(), scale, scores.primitive().dtype()), p)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::causal_softmax(scores.primitive().clone(), queries, scale)),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::causal_softmax(scores.primitive().clone(), queries, scale, dtype))
+            }
         }
     }
 
-    fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+    fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
         // Only the backward above calls it, on the inner backend; stock operations keep it differentiable anyway.
-        super::stock::causal_softmax_grad::<Self>(p, g, scale)
+        super::stock::causal_softmax_grad::<Self>(p, g, scale, dtype)
+    }
+
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Swiglu;
+
+        impl<B: KernelOps> Backward<B, 2> for Swiglu {
+            type State = (FloatTensor<B>, FloatTensor<B>);
+
+            fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+                let [gate_node, up_node] = ops.parents;
+                let (gate, up) = ops.state;
+                let grad = grads.consume::<B>(&ops.node);
+                if let Some(node) = up_node {
+                    grads.register::<B>(node.id, B::swiglu(gate.clone(), grad.clone()));
+                }
+                if let Some(node) = gate_node {
+                    grads.register::<B>(node.id, B::swiglu_grad(gate, up, grad));
+                }
+            }
+        }
+
+        let (inner, by) = (gate.primitive().clone(), up.primitive().clone());
+        match Swiglu.prepare::<C>([gate.node(), up.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let out = B::swiglu(inner.clone(), by.clone());
+                prep.finish((inner, by), out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::swiglu(inner, by)),
+        }
+    }
+
+    fn swiglu_grad(gate: FloatTensor<Self>, up: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
+        super::stock::swiglu_grad::<Self>(gate, up, g)
     }
 
     fn packed_product(

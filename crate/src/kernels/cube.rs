@@ -28,9 +28,17 @@ pub fn use_stock(stock: bool) {
     STOCK.store(stock, Ordering::Relaxed);
 }
 
-/// A kernel by what its source depends on; [`KernelId`] tells two of them apart by it.
+/// A kernel and the types of the numbers it reads and writes: what its source depends on, by which [`KernelId`] tells two
+/// of them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
+struct Source {
+    kernel: Kernel,
+    /// See [`wgsl::typed`].
+    half: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kernel {
     Product(ProductKernel),
     Rotate {
         inverse: bool,
@@ -39,21 +47,26 @@ enum Source {
     RmsNormGrad,
     CausalSoftmax,
     CausalSoftmaxGrad,
+    Swiglu,
+    SwigluGrad,
     /// Rows of a matrix in GGML's blocks of this number.
     PackedRows(u32),
 }
 
 impl KernelSource for Source {
     fn source(&self) -> SourceTemplate {
-        SourceTemplate::new(match self {
-            Self::Product(kernel) => kernel.source(),
-            Self::Rotate { inverse } => wgsl::rotate(*inverse),
-            Self::RmsScale => wgsl::RMS_SCALE.into(),
-            Self::RmsNormGrad => wgsl::RMS_NORM_GRAD.into(),
-            Self::CausalSoftmax => wgsl::CAUSAL_SOFTMAX.into(),
-            Self::CausalSoftmaxGrad => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
-            Self::PackedRows(id) => wgsl::packed::rows(packed::kind(*id)),
-        })
+        let source = match self.kernel {
+            Kernel::Product(kernel) => kernel.source(),
+            Kernel::Rotate { inverse } => wgsl::rotate(inverse),
+            Kernel::RmsScale => wgsl::RMS_SCALE.into(),
+            Kernel::RmsNormGrad => wgsl::RMS_NORM_GRAD.into(),
+            Kernel::CausalSoftmax => wgsl::CAUSAL_SOFTMAX.into(),
+            Kernel::CausalSoftmaxGrad => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
+            Kernel::Swiglu => wgsl::SWIGLU.into(),
+            Kernel::SwigluGrad => wgsl::SWIGLU_GRAD.into(),
+            Kernel::PackedRows(id) => wgsl::packed::rows(packed::kind(id)),
+        };
+        SourceTemplate::new(wgsl::typed(self.half, &source))
     }
 
     fn id(&self) -> KernelId {
@@ -65,11 +78,11 @@ impl KernelSource for Source {
     }
 }
 
-/// Only wgpu runs WGSL, and only f32 is written in it so far.
+/// Only wgpu runs WGSL.
 fn applies(tensor: &CubeTensor) -> bool {
     !STOCK.load(Ordering::Relaxed)
         && matches!(tensor.device, burn_cubecl::CubeDevice::Wgpu(_))
-        && tensor.dtype == DType::F32
+        && matches!(tensor.dtype, DType::F32 | DType::F16)
 }
 
 /// Packed matrices have no stock operation to fall back to: the loader makes them on wgpu and the CPU only.
@@ -77,19 +90,22 @@ fn wgpu_only(tensor: &CubeTensor) {
     assert!(matches!(tensor.device, burn_cubecl::CubeDevice::Wgpu(_)), "a packed weight on another runtime than wgpu");
 }
 
-/// Runs `source` over `inputs` with `threads` a batch, into a new tensor of `shape`.
+/// Runs `kernel` over `inputs` with `threads` a batch, into a new tensor of `shape` and `dtype`.
 fn launch(
-    source: Source,
+    kernel: Kernel,
     inputs: &[CubeTensor],
-    shape: Shape,
+    (shape, dtype): (Shape, DType),
     threads: usize,
     batch: usize,
     sizes: [u32; 4],
 ) -> CubeTensor {
     let first = &inputs[0];
     let client = first.client.clone();
-    let buffer = client.empty(shape.num_elements() * size_of::<f32>());
-    let output = CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, buffer, DType::F32);
+    let buffer = client.empty(shape.num_elements() * dtype.size());
+    let output = CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, buffer, dtype);
+    let types = inputs.iter().map(|t| t.dtype).chain([dtype]).enumerate();
+    let half = types.fold(0, |half, (i, dtype)| half | u8::from(dtype == DType::F16) << i);
+    let source = Source { kernel, half };
     let groups = threads.div_ceil(WORKGROUP as usize) as u32;
     // A dispatch is at most 65,535 workgroups wide.
     let wide = groups.clamp(1, 32_768);
@@ -105,19 +121,19 @@ fn launch(
 }
 
 impl KernelOps for CubeBackend {
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool) -> FloatTensor<Self> {
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool, dtype: DType) -> FloatTensor<Self> {
         let shape = product_shape(&lhs.shape(), &rhs.shape(), ta, tb);
         let k = lhs.shape()[if ta { 1 } else { 2 }];
         let (batch, m, n) = (shape[0], shape[1], shape[2]);
         // A dispatch is at most 65,535 deep.
         if !applies(&lhs) || batch > 65_535 || shape.num_elements() == 0 || k == 0 {
-            return stock::product::<Self>(lhs, rhs, ta, tb);
+            return stock::product::<Self>(lhs, rhs, ta, tb, dtype);
         }
         let kernel = ProductKernel::choose(m, n, k, ta, tb);
         launch(
-            Source::Product(kernel),
+            Kernel::Product(kernel),
             &[into_contiguous(lhs), into_contiguous(rhs)],
-            shape,
+            (shape, dtype),
             kernel.tiles(m, n),
             batch,
             [m as u32, n as u32, k as u32, 0],
@@ -130,16 +146,16 @@ impl KernelOps for CubeBackend {
         sin: FloatTensor<Self>,
         inverse: bool,
     ) -> FloatTensor<Self> {
-        let shape = x.shape();
+        let (shape, dtype) = (x.shape(), x.dtype);
         if !applies(&x) || shape.num_elements() == 0 {
             return stock::rotate::<Self>(x, cos, sin, inverse);
         }
         let pairs = shape.num_elements() / 2;
         let sizes = [pairs as u32, shape[1] as u32, (shape[2] / 2) as u32, 0];
         launch(
-            Source::Rotate { inverse },
+            Kernel::Rotate { inverse },
             &[into_contiguous(x), into_contiguous(cos), into_contiguous(sin)],
-            shape,
+            (shape, dtype),
             pairs,
             1,
             sizes,
@@ -147,45 +163,66 @@ impl KernelOps for CubeBackend {
     }
 
     fn rms_scale(x: FloatTensor<Self>, m: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
-        let shape = x.shape();
+        let (shape, dtype) = (x.shape(), x.dtype);
         if !applies(&x) || shape.num_elements() == 0 {
             return stock::rms_scale::<Self>(x, m, eps);
         }
         let sizes = [shape[0] as u32, shape[1] as u32, m.shape()[0] as u32, eps.to_bits()];
         let rows = shape[0];
-        launch(Source::RmsScale, &[into_contiguous(x), into_contiguous(m)], shape, rows, 1, sizes)
+        launch(Kernel::RmsScale, &[into_contiguous(x), into_contiguous(m)], (shape, dtype), rows, 1, sizes)
     }
 
     fn rms_norm_grad(x: FloatTensor<Self>, w: FloatTensor<Self>, g: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
-        let shape = x.shape();
+        let (shape, dtype) = (x.shape(), x.dtype);
         if !applies(&x) || shape.num_elements() == 0 {
             return stock::rms_norm_grad::<Self>(x, w, g, eps);
         }
         let sizes = [shape[0] as u32, shape[1] as u32, 0, eps.to_bits()];
         let rows = shape[0];
         let inputs = [into_contiguous(x), into_contiguous(w), into_contiguous(g)];
-        launch(Source::RmsNormGrad, &inputs, shape, rows, 1, sizes)
+        launch(Kernel::RmsNormGrad, &inputs, (shape, dtype), rows, 1, sizes)
     }
 
-    fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32) -> FloatTensor<Self> {
+    fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32, dtype: DType) -> FloatTensor<Self> {
         let shape = scores.shape();
         if !applies(&scores) || shape.num_elements() == 0 {
             let device = scores.device.clone();
-            return stock::causal_softmax::<Self>(scores, queries, scale, &device);
+            return stock::causal_softmax::<Self>(scores, queries, scale, dtype, &device);
         }
         let rows = shape[0] * shape[1];
         let sizes = [rows as u32, shape[2] as u32, queries as u32, scale.to_bits()];
-        launch(Source::CausalSoftmax, &[into_contiguous(scores)], shape, rows, 1, sizes)
+        launch(Kernel::CausalSoftmax, &[into_contiguous(scores)], (shape, dtype), rows, 1, sizes)
     }
 
-    fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+    fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
         let shape = p.shape();
         if !applies(&p) || shape.num_elements() == 0 {
-            return stock::causal_softmax_grad::<Self>(p, g, scale);
+            return stock::causal_softmax_grad::<Self>(p, g, scale, dtype);
         }
         let rows = shape[0] * shape[1];
         let sizes = [rows as u32, shape[2] as u32, 0, scale.to_bits()];
-        launch(Source::CausalSoftmaxGrad, &[into_contiguous(p), into_contiguous(g)], shape, rows, 1, sizes)
+        let inputs = [into_contiguous(p), into_contiguous(g)];
+        launch(Kernel::CausalSoftmaxGrad, &inputs, (shape, dtype), rows, 1, sizes)
+    }
+
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (shape, dtype) = (gate.shape(), gate.dtype);
+        let all = shape.num_elements();
+        if !applies(&gate) || all == 0 {
+            return stock::swiglu::<Self>(gate, up);
+        }
+        let inputs = [into_contiguous(gate), into_contiguous(up)];
+        launch(Kernel::Swiglu, &inputs, (shape, dtype), all, 1, [all as u32, 0, 0, 0])
+    }
+
+    fn swiglu_grad(gate: FloatTensor<Self>, up: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (shape, dtype) = (gate.shape(), gate.dtype);
+        let all = shape.num_elements();
+        if !applies(&gate) || all == 0 {
+            return stock::swiglu_grad::<Self>(gate, up, g);
+        }
+        let inputs = [into_contiguous(gate), into_contiguous(up), into_contiguous(g)];
+        launch(Kernel::SwigluGrad, &inputs, (shape, dtype), all, 1, [all as u32, 0, 0, 0])
     }
 
     fn packed_product(
@@ -198,12 +235,12 @@ impl KernelOps for CubeBackend {
     ) -> FloatTensor<Self> {
         wgpu_only(&x);
         let (n, k) = if transposed { (rows, columns) } else { (columns, rows) };
-        let m = x.shape()[0];
+        let (m, dtype) = (x.shape()[0], x.dtype);
         let kernel = ProductKernel::packed(m, n, k, transposed, packed::kind(kind));
         launch(
-            Source::Product(kernel),
+            Kernel::Product(kernel),
             &[into_contiguous(x), into_contiguous(words)],
-            Shape::from(vec![m, n]),
+            (Shape::from(vec![m, n]), dtype),
             kernel.tiles(m, n),
             1,
             [m as u32, n as u32, k as u32, 0],
@@ -216,9 +253,9 @@ impl KernelOps for CubeBackend {
         let shape = Shape::from(vec![count, columns]);
         let sizes = [count as u32, columns as u32, 0, 0];
         launch(
-            Source::PackedRows(kind),
+            Kernel::PackedRows(kind),
             &[into_contiguous(ids), into_contiguous(words)],
-            shape,
+            (shape, DType::F32),
             count * columns / 4,
             1,
             sizes,

@@ -8,7 +8,7 @@ use burn::{
         ops::FloatTensorOps,
         tensor::{FloatTensor, IntTensor},
     },
-    tensor::{DType, Slice, TensorData},
+    tensor::{DType, FloatDType, Slice, TensorData},
 };
 
 use super::{KernelOps, packed, stock};
@@ -16,14 +16,14 @@ use crate::weights::ggml::GgmlType;
 
 fn f32s(tensor: FloatTensor<Flex>) -> (Vec<f32>, Vec<usize>) {
     let shape = tensor.shape().to_vec();
-    let tensor = tensor.to_contiguous();
+    let tensor = Flex::float_cast(tensor, FloatDType::F32).to_contiguous();
     let start = tensor.layout().start_offset();
     let len = shape.iter().product::<usize>();
     (tensor.storage::<f32>()[start..start + len].to_vec(), shape)
 }
 
-fn wrap(values: Vec<f32>, shape: Vec<usize>) -> FloatTensor<Flex> {
-    FloatTensor::<Flex>::from_data(TensorData::new(values, shape))
+fn wrap(values: Vec<f32>, shape: Vec<usize>, dtype: DType) -> FloatTensor<Flex> {
+    Flex::float_cast(FloatTensor::<Flex>::from_data(TensorData::new(values, shape)), dtype.into())
 }
 
 fn inverse_rms(row: &[f32], eps: f32) -> f32 {
@@ -31,9 +31,13 @@ fn inverse_rms(row: &[f32], eps: f32) -> f32 {
     1.0 / (squares / row.len() as f32 + eps).sqrt()
 }
 
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
 impl KernelOps for Flex {
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool) -> FloatTensor<Self> {
-        stock::product::<Self>(lhs, rhs, ta, tb)
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool, dtype: DType) -> FloatTensor<Self> {
+        stock::product::<Self>(lhs, rhs, ta, tb, dtype)
     }
 
     fn rotate(
@@ -42,9 +46,7 @@ impl KernelOps for Flex {
         sin: FloatTensor<Self>,
         inverse: bool,
     ) -> FloatTensor<Self> {
-        if x.dtype() != DType::F32 {
-            return stock::rotate::<Self>(x, cos, sin, inverse);
-        }
+        let dtype = x.dtype();
         let (mut x, shape) = f32s(x);
         let (cos, _) = f32s(cos);
         let (sin, _) = f32s(sin);
@@ -62,13 +64,11 @@ impl KernelOps for Flex {
                 }
             }
         }
-        wrap(x, shape)
+        wrap(x, shape, dtype)
     }
 
     fn rms_scale(x: FloatTensor<Self>, m: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
-        if x.dtype() != DType::F32 {
-            return stock::rms_scale::<Self>(x, m, eps);
-        }
+        let dtype = x.dtype();
         let (mut x, shape) = f32s(x);
         let (m, _) = f32s(m);
         let dim = shape[1];
@@ -76,13 +76,11 @@ impl KernelOps for Flex {
             let r = inverse_rms(row, eps);
             row.iter_mut().zip(m).for_each(|(x, m)| *x *= r * m);
         }
-        wrap(x, shape)
+        wrap(x, shape, dtype)
     }
 
     fn rms_norm_grad(x: FloatTensor<Self>, w: FloatTensor<Self>, g: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
-        if x.dtype() != DType::F32 {
-            return stock::rms_norm_grad::<Self>(x, w, g, eps);
-        }
+        let dtype = x.dtype();
         let (mut x, shape) = f32s(x);
         let (w, _) = f32s(w);
         let (g, _) = f32s(g);
@@ -93,13 +91,10 @@ impl KernelOps for Flex {
             let back = r * r * r * dot / dim as f32;
             row.iter_mut().zip(g).zip(&w).for_each(|((x, g), w)| *x = r * g * w - back * *x);
         }
-        wrap(x, shape)
+        wrap(x, shape, dtype)
     }
 
-    fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32) -> FloatTensor<Self> {
-        if scores.dtype() != DType::F32 {
-            return stock::causal_softmax::<Self>(scores, queries, scale, &Default::default());
-        }
+    fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32, dtype: DType) -> FloatTensor<Self> {
         let (mut x, shape) = f32s(scores);
         let keys = shape[2];
         for (r, row) in x.chunks_mut(keys).enumerate() {
@@ -114,20 +109,37 @@ impl KernelOps for Flex {
             let inverse = 1.0 / sum;
             seen.iter_mut().for_each(|v| *v *= inverse);
         }
-        wrap(x, shape)
+        wrap(x, shape, dtype)
     }
 
-    fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
-        if p.dtype() != DType::F32 {
-            return stock::causal_softmax_grad::<Self>(p, g, scale);
-        }
+    fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
         let (mut p, shape) = f32s(p);
         let (g, _) = f32s(g);
         for (p, g) in p.chunks_mut(shape[2]).zip(g.chunks(shape[2])) {
             let dot: f32 = p.iter().zip(g).map(|(p, g)| p * g).sum();
             p.iter_mut().zip(g).for_each(|(p, g)| *p *= scale * (g - dot));
         }
-        wrap(p, shape)
+        wrap(p, shape, dtype)
+    }
+
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        let dtype = gate.dtype();
+        let (mut x, shape) = f32s(gate);
+        let (up, _) = f32s(up);
+        x.iter_mut().zip(up).for_each(|(x, up)| *x *= sigmoid(*x) * up);
+        wrap(x, shape, dtype)
+    }
+
+    fn swiglu_grad(gate: FloatTensor<Self>, up: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
+        let dtype = gate.dtype();
+        let (mut x, shape) = f32s(gate);
+        let (up, _) = f32s(up);
+        let (g, _) = f32s(g);
+        for ((x, up), g) in x.iter_mut().zip(up).zip(g) {
+            let s = sigmoid(*x);
+            *x = g * up * s * (1.0 + *x * (1.0 - s));
+        }
+        wrap(x, shape, dtype)
     }
 
     fn packed_product(
@@ -139,7 +151,8 @@ impl KernelOps for Flex {
         transposed: bool,
     ) -> FloatTensor<Self> {
         let blocks = Blocks::new(words, kind, columns);
-        let lines = x.shape()[0];
+        let (lines, dtype) = (x.shape()[0], x.dtype());
+        let x = Self::float_cast(x, FloatDType::F32);
         let tiles = (0..rows).step_by(blocks.tile).map(|from| from..(from + blocks.tile).min(rows));
         if transposed {
             let mut out = vec![0.0; lines * rows];
@@ -150,7 +163,7 @@ impl KernelOps for Flex {
                     out[tile.clone()].copy_from_slice(part);
                 }
             }
-            return wrap(out, vec![lines, rows]);
+            return wrap(out, vec![lines, rows], dtype);
         }
         let mut sum: Option<FloatTensor<Self>> = None;
         for tile in tiles {
@@ -161,7 +174,8 @@ impl KernelOps for Flex {
                 Some(sum) => Self::float_add(sum, part),
             });
         }
-        sum.unwrap_or_else(|| wrap(vec![0.0; lines * columns], vec![lines, columns]))
+        let sum = sum.unwrap_or_else(|| wrap(vec![0.0; lines * columns], vec![lines, columns], DType::F32));
+        Self::float_cast(sum, dtype.into())
     }
 
     fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self> {
@@ -171,7 +185,7 @@ impl KernelOps for Flex {
         for (row, id) in out.chunks_mut(columns).zip(&ids) {
             blocks.read(*id, row);
         }
-        wrap(out, vec![ids.len(), columns])
+        wrap(out, vec![ids.len(), columns], DType::F32)
     }
 }
 
@@ -199,7 +213,7 @@ impl Blocks {
         for (row, out) in rows.zip(out.chunks_mut(self.columns)) {
             self.read(row, out);
         }
-        wrap(out, shape)
+        wrap(out, shape, DType::F32)
     }
 
     fn read(&self, row: usize, out: &mut [f32]) {

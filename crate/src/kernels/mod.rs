@@ -1,5 +1,7 @@
-//! What Burn lacks or does slowly, as one backend extension: matrix products whose kernel we choose, rotary embedding
-//! and the causal softmax, each with its backward.
+//! What Burn lacks or does slowly, as one backend extension: matrix products whose kernel we choose, rotary embedding,
+//! the causal softmax and SwiGLU, each with its backward.
+//!
+//! An operand may be in 16 or 32 bits, whatever the others are in, and its gradient is in as many. All compute in 32.
 //!
 //! On wgpu devices they are WGSL ([`cube`]), on the CPU plain loops over Burn's own product ([`flex`]). On any other
 //! CubeCL runtime (CUDA) they fall back to Burn's stock operations. Every one has a plain-Burn oracle in its tests.
@@ -12,6 +14,8 @@ mod packed;
 mod stock;
 mod wgsl;
 
+#[cfg(test)]
+mod half_tests;
 #[cfg(test)]
 mod tests;
 
@@ -50,9 +54,9 @@ pub(crate) fn product_shape(lhs: &Shape, rhs: &Shape, ta: bool, tb: bool) -> Sha
 /// The operations themselves, on a backend's own tensors.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
 pub trait KernelOps: Backend {
-    /// Batched product of rank-3 tensors; `ta`/`tb` as in [`Layout`], never both.
-    #[fusion(dtype = lhs, shape = product_shape(lhs, rhs, *ta, *tb))]
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool) -> FloatTensor<Self>;
+    /// Batched product of rank-3 tensors, given in `dtype`; `ta`/`tb` as in [`Layout`], never both.
+    #[fusion(dtype = *dtype, shape = product_shape(lhs, rhs, *ta, *tb))]
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool, dtype: DType) -> FloatTensor<Self>;
 
     /// Rotary embedding in Hugging Face's half-split pairing (RoFormer, arXiv:2104.09864).
     /// `x` is `[rows, seq, head_dim]`, `cos` and `sin` are `[seq, head_dim / 2]`; `inverse` turns the other way.
@@ -72,13 +76,22 @@ pub trait KernelOps: Backend {
 
     /// `softmax(scale · scores)` over the last dimension of `[batch, rows, keys]`, where row `r` stands for query
     /// `r mod queries` and sees the keys up to `keys - queries + (r mod queries)`.
-    #[fusion(dtype = scores, shape = scores.clone())]
-    fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32) -> FloatTensor<Self>;
+    #[fusion(dtype = *dtype, shape = scores.clone())]
+    fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32, dtype: DType) -> FloatTensor<Self>;
 
     /// Gradient of [`Self::causal_softmax`] from its result `p` and the gradient `g` of that:
     /// `scale · p ∘ (g − Σ g∘p)`.
-    #[fusion(dtype = p, shape = p.clone())]
-    fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32) -> FloatTensor<Self>;
+    #[fusion(dtype = *dtype, shape = p.clone())]
+    fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self>;
+
+    /// `silu(gate) ∘ up` (SwiGLU, arXiv:2002.05202), both of one type. With a gradient as `up` it is the gradient to `up`.
+    #[fusion(dtype = gate, shape = gate.clone())]
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Gradient of [`Self::swiglu`] to `gate`, from the gradient `g` of its result:
+    /// with `s = 1 / (1 + exp(−gate))` it is `g ∘ up ∘ s ∘ (1 + gate ∘ (1 − s))`.
+    #[fusion(dtype = gate, shape = gate.clone())]
+    fn swiglu_grad(gate: FloatTensor<Self>, up: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// `x·Wᵀ` (`transposed`) or `x·W` for a frozen matrix `[rows, columns]` in GGML's blocks, see [`Packed`].
     #[fusion(dtype = x, shape = Shape::from(vec![x[0], if *transposed { *rows } else { *columns }]))]
@@ -96,10 +109,16 @@ pub trait KernelOps: Backend {
     fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self>;
 }
 
-/// Batched matrix product of `[batch, ·, ·]` tensors in the given [`Layout`].
+/// Batched matrix product of `[batch, ·, ·]` tensors in the given [`Layout`]; its numbers are of `lhs`' type.
 pub fn product(lhs: Tensor<3>, rhs: Tensor<3>, layout: Layout) -> Tensor<3> {
+    let dtype = lhs.dtype();
+    product_as(dtype, lhs, rhs, layout)
+}
+
+/// [`product`] in another type than `lhs`'.
+pub fn product_as(dtype: DType, lhs: Tensor<3>, rhs: Tensor<3>, layout: Layout) -> Tensor<3> {
     let (ta, tb) = layout.flags();
-    Tensor::from_dispatch(Dispatch::product(lhs.into_dispatch(), rhs.into_dispatch(), ta, tb))
+    Tensor::from_dispatch(Dispatch::product(lhs.into_dispatch(), rhs.into_dispatch(), ta, tb, dtype))
 }
 
 /// [`product`] of two matrices.
@@ -128,7 +147,13 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f64) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::rms_scale(x.into_dispatch(), weight.into_dispatch(), eps as f32))
 }
 
-/// Softmax of scaled attention scores `[batch, rows, keys]` under the causal mask; see [`KernelOps::causal_softmax`].
-pub fn causal_softmax(scores: Tensor<3>, queries: usize, scale: f32) -> Tensor<3> {
-    Tensor::from_dispatch(Dispatch::causal_softmax(scores.into_dispatch(), queries, scale))
+/// Softmax of scaled attention scores `[batch, rows, keys]` under the causal mask, given in `dtype`; see
+/// [`KernelOps::causal_softmax`].
+pub fn causal_softmax(scores: Tensor<3>, queries: usize, scale: f32, dtype: DType) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::causal_softmax(scores.into_dispatch(), queries, scale, dtype))
+}
+
+/// `silu(gate) ∘ up`, which keeps nothing but the two for its backward.
+pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::swiglu(gate.into_dispatch(), up.into_dispatch()))
 }

@@ -1,17 +1,28 @@
-//! The same operations in Burn's stock ones: the fallback where neither WGSL nor our loops apply.
+//! The same operations in Burn's stock ones, in f32: the fallback where neither WGSL nor our loops apply.
 
 use burn::{
     backend::{
         Backend, TensorMetadata,
         tensor::{Device, FloatTensor},
     },
-    tensor::{Scalar, Slice, TensorData},
+    tensor::{DType, FloatDType, Scalar, Slice, TensorData},
 };
 
-pub fn product<B: Backend>(lhs: FloatTensor<B>, rhs: FloatTensor<B>, ta: bool, tb: bool) -> FloatTensor<B> {
+fn f32s<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_cast(x, FloatDType::F32)
+}
+
+pub fn product<B: Backend>(
+    lhs: FloatTensor<B>,
+    rhs: FloatTensor<B>,
+    ta: bool,
+    tb: bool,
+    dtype: DType,
+) -> FloatTensor<B> {
+    let (lhs, rhs) = (f32s::<B>(lhs), f32s::<B>(rhs));
     let lhs = if ta { B::float_swap_dims(lhs, 1, 2) } else { lhs };
     let rhs = if tb { B::float_swap_dims(rhs, 1, 2) } else { rhs };
-    B::float_matmul(lhs, rhs)
+    B::float_cast(B::float_matmul(lhs, rhs), dtype.into())
 }
 
 pub fn rotate<B: Backend>(
@@ -20,19 +31,19 @@ pub fn rotate<B: Backend>(
     sin: FloatTensor<B>,
     inverse: bool,
 ) -> FloatTensor<B> {
-    let dim = x.shape()[2];
+    let (dim, dtype) = (x.shape()[2], x.dtype());
     let half = |from: usize, to: usize| [Slice::full(), Slice::full(), Slice::from(from..to)];
     let lift = |t: FloatTensor<B>| {
         let shape = t.shape();
-        B::float_reshape(t, [1, shape[0], shape[1]].into())
+        B::float_reshape(f32s::<B>(t), [1, shape[0], shape[1]].into())
     };
-    let (cos, sin) = (lift(cos), lift(sin));
+    let (x, cos, sin) = (f32s::<B>(x), lift(cos), lift(sin));
     let sin = if inverse { B::float_neg(sin) } else { sin };
     let a = B::float_slice(x.clone(), &half(0, dim / 2));
     let b = B::float_slice(x, &half(dim / 2, dim));
     let first = B::float_sub(B::float_mul(a.clone(), cos.clone()), B::float_mul(b.clone(), sin.clone()));
     let second = B::float_add(B::float_mul(b, cos), B::float_mul(a, sin));
-    B::float_cat(vec![first, second], 2)
+    B::float_cast(B::float_cat(vec![first, second], 2), dtype.into())
 }
 
 fn inverse_rms<B: Backend>(x: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
@@ -41,22 +52,26 @@ fn inverse_rms<B: Backend>(x: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
 }
 
 pub fn rms_scale<B: Backend>(x: FloatTensor<B>, m: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
+    let (dtype, x) = (x.dtype(), f32s::<B>(x));
     let r = inverse_rms::<B>(x.clone(), eps);
-    B::float_mul(B::float_mul(x, r), m)
+    B::float_cast(B::float_mul(B::float_mul(x, r), f32s::<B>(m)), dtype.into())
 }
 
 pub fn rms_norm_grad<B: Backend>(x: FloatTensor<B>, w: FloatTensor<B>, g: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
+    let (dtype, x) = (x.dtype(), f32s::<B>(x));
     let r = inverse_rms::<B>(x.clone(), eps);
-    let h = B::float_mul(g, w);
+    let h = B::float_mul(f32s::<B>(g), f32s::<B>(w));
     let mean = B::float_mean_dim(B::float_mul(h.clone(), x.clone()), 1);
     let cubed = B::float_mul(B::float_mul(r.clone(), r.clone()), r.clone());
-    B::float_sub(B::float_mul(h, r), B::float_mul(x, B::float_mul(cubed, mean)))
+    let to_x = B::float_sub(B::float_mul(h, r), B::float_mul(x, B::float_mul(cubed, mean)));
+    B::float_cast(to_x, dtype.into())
 }
 
 pub fn causal_softmax<B: Backend>(
     scores: FloatTensor<B>,
     queries: usize,
     scale: f32,
+    dtype: DType,
     device: &Device<B>,
 ) -> FloatTensor<B> {
     let shape = scores.shape();
@@ -66,12 +81,37 @@ pub fn causal_softmax<B: Backend>(
         row[keys - queries + r % queries + 1..].fill(f32::MIN);
     }
     let mask = B::float_from_data(TensorData::new(mask, [1, rows, keys]), device);
-    let x = B::float_add(B::float_mul_scalar(scores, Scalar::from(scale)), mask);
+    let x = B::float_add(B::float_mul_scalar(f32s::<B>(scores), Scalar::from(scale)), mask);
     let x = B::float_exp(B::float_sub(x.clone(), B::float_max_dim(x, 2)));
-    B::float_div(x.clone(), B::float_sum_dim(x, 2))
+    B::float_cast(B::float_div(x.clone(), B::float_sum_dim(x, 2)), dtype.into())
 }
 
-pub fn causal_softmax_grad<B: Backend>(p: FloatTensor<B>, g: FloatTensor<B>, scale: f32) -> FloatTensor<B> {
+pub fn causal_softmax_grad<B: Backend>(
+    p: FloatTensor<B>,
+    g: FloatTensor<B>,
+    scale: f32,
+    dtype: DType,
+) -> FloatTensor<B> {
+    let (p, g) = (f32s::<B>(p), f32s::<B>(g));
     let dot = B::float_sum_dim(B::float_mul(p.clone(), g.clone()), 2);
-    B::float_mul_scalar(B::float_mul(p, B::float_sub(g, dot)), Scalar::from(scale))
+    B::float_cast(B::float_mul_scalar(B::float_mul(p, B::float_sub(g, dot)), Scalar::from(scale)), dtype.into())
+}
+
+fn sigmoid<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_recip(B::float_add_scalar(B::float_exp(B::float_neg(x)), Scalar::from(1f32)))
+}
+
+pub fn swiglu<B: Backend>(gate: FloatTensor<B>, up: FloatTensor<B>) -> FloatTensor<B> {
+    let (dtype, x) = (gate.dtype(), f32s::<B>(gate));
+    let silu = B::float_mul(x.clone(), sigmoid::<B>(x));
+    B::float_cast(B::float_mul(silu, f32s::<B>(up)), dtype.into())
+}
+
+pub fn swiglu_grad<B: Backend>(gate: FloatTensor<B>, up: FloatTensor<B>, g: FloatTensor<B>) -> FloatTensor<B> {
+    let (dtype, x) = (gate.dtype(), f32s::<B>(gate));
+    let s = sigmoid::<B>(x.clone());
+    // s · (1 + x · (1 − s))
+    let rest = B::float_add_scalar(B::float_neg(s.clone()), Scalar::from(1f32));
+    let slope = B::float_mul(s, B::float_add_scalar(B::float_mul(x, rest), Scalar::from(1f32)));
+    B::float_cast(B::float_mul(slope, B::float_mul(f32s::<B>(g), f32s::<B>(up))), dtype.into())
 }

@@ -3,37 +3,48 @@
 
 #![allow(clippy::disallowed_methods)]
 
-use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, activation::softmax};
+use burn::tensor::{
+    Device, Distribution, Int, Tensor, TensorData,
+    activation::{silu, softmax},
+};
 use rand::Rng;
 
 use super::*;
-use crate::weights::ggml::GgmlType;
+use crate::{device::Opened, weights::ggml::GgmlType};
 
-fn devices() -> Vec<(&'static str, Device)> {
-    let mut all = vec![("cpu", Device::flex())];
-    if std::env::var_os("PADDOCK_TEST_GPU").is_some() {
-        // Once: tests run side by side.
-        static GPU: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
-        let open = || {
+fn gpu() -> Option<&'static Opened> {
+    // Once: tests run side by side.
+    static GPU: std::sync::OnceLock<Opened> = std::sync::OnceLock::new();
+    std::env::var_os("PADDOCK_TEST_GPU").map(|_| {
+        GPU.get_or_init(|| {
             let opened = pollster::block_on(crate::device::open(crate::config::DeviceChoice::Gpu));
-            opened.expect("PADDOCK_TEST_GPU is set").0.device
-        };
-        all.push(("gpu", GPU.get_or_init(open).clone()));
-    }
-    all
+            opened.expect("PADDOCK_TEST_GPU is set").0
+        })
+    })
 }
 
-fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+fn devices() -> Vec<(&'static str, Device)> {
+    let gpu = gpu().map(|opened| ("gpu", opened.device.clone()));
+    std::iter::once(("cpu", Device::flex())).chain(gpu).collect()
+}
+
+/// Those that compute in 16 bits: the CPU does it to be a measure for the GPU.
+pub(super) fn half_devices() -> Vec<(&'static str, Device)> {
+    let half = gpu().is_some_and(|opened| opened.info.features.iter().any(|feature| feature == "shader-f16"));
+    devices().into_iter().filter(|(name, _)| *name == "cpu" || half).collect()
+}
+
+pub(super) fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
     let values = crate::rng::normal(&mut crate::rng::stream(seed, 7), shape.iter().product(), 1.0);
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_into_vec().expect("f32")
+pub(super) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.cast(DType::F32).into_data().try_into_vec().expect("f32")
 }
 
 /// Every value that differs, not only the first.
-fn assert_close<const D: usize>(name: &str, got: Tensor<D>, expected: Tensor<D>, tolerance: f32) {
+pub(super) fn assert_close<const D: usize>(name: &str, got: Tensor<D>, expected: Tensor<D>, tolerance: f32) {
     assert_eq!(got.dims(), expected.dims(), "{name}: shape");
     let scale = values(expected.clone()).iter().fold(1f32, |a, b| a.max(b.abs()));
     let wrong: Vec<String> = values(got)
@@ -46,7 +57,7 @@ fn assert_close<const D: usize>(name: &str, got: Tensor<D>, expected: Tensor<D>,
     assert!(wrong.is_empty(), "{name}: {} differ: {}", wrong.len(), wrong[..wrong.len().min(8)].join(", "));
 }
 
-const SHAPES: [(usize, usize, usize, usize); 9] = [
+pub(super) const SHAPES: [(usize, usize, usize, usize); 9] = [
     (1, 1, 1, 1),
     (2, 3, 5, 7),
     (1, 8, 8, 8),
@@ -58,14 +69,14 @@ const SHAPES: [(usize, usize, usize, usize); 9] = [
     (1, 7, 128, 64),
 ];
 
-fn operands(shape: (usize, usize, usize, usize), layout: Layout, device: &Device) -> (Tensor<3>, Tensor<3>) {
+pub(super) fn operands(shape: (usize, usize, usize, usize), layout: Layout, device: &Device) -> (Tensor<3>, Tensor<3>) {
     let (batch, m, n, k) = shape;
     let a = if layout == Layout::Tn { [batch, k, m] } else { [batch, m, k] };
     let b = if layout == Layout::Nt { [batch, n, k] } else { [batch, k, n] };
     (random(a, 1, device), random(b, 2, device))
 }
 
-fn oracle(a: Tensor<3>, b: Tensor<3>, layout: Layout) -> Tensor<3> {
+pub(super) fn oracle(a: Tensor<3>, b: Tensor<3>, layout: Layout) -> Tensor<3> {
     let a = if layout == Layout::Tn { a.swap_dims(1, 2) } else { a };
     let b = if layout == Layout::Nt { b.swap_dims(1, 2) } else { b };
     a.matmul(b)
@@ -159,14 +170,14 @@ fn causal_softmax_matches_burn_and_hides_the_future() {
         for (groups, queries, keys) in [(2, 4, 4), (1, 1, 6), (3, 2, 5)] {
             let rows = groups * queries;
             let scores = random([2, rows, keys], 8, &device);
-            let got = causal_softmax(scores.clone(), queries, 0.7);
+            let got = causal_softmax(scores.clone(), queries, 0.7, DType::F32);
             let mask: Vec<f32> = (0..rows * keys)
                 .map(|i| if i % keys > keys - queries + (i / keys) % queries { f32::NEG_INFINITY } else { 0.0 })
                 .collect();
             let mask = Tensor::<3>::from_data(TensorData::new(mask, [1, rows, keys]), &device);
             let expected = softmax(scores.mul_scalar(0.7) + mask, 2);
             assert_close(name, got, expected, 1e-6);
-            let f = |x| causal_softmax(x, queries, 0.7);
+            let f = |x| causal_softmax(x, queries, 0.7, DType::F32);
             finite_differences(name, random([2, rows, keys], 10, &device), f, &device);
         }
     }
@@ -176,7 +187,7 @@ fn causal_softmax_matches_burn_and_hides_the_future() {
 fn a_large_score_does_not_overflow() {
     let device = Device::flex();
     let scores = Tensor::<3>::random([1, 4, 4], Distribution::Uniform(-1.0, 1.0), &device).mul_scalar(1e30);
-    assert!(values(causal_softmax(scores, 4, 1.0)).iter().all(|v| v.is_finite()));
+    assert!(values(causal_softmax(scores, 4, 1.0, DType::F32)).iter().all(|v| v.is_finite()));
 }
 
 #[test]
@@ -205,8 +216,28 @@ fn rms_norm_matches_burn_forward_and_backward() {
     }
 }
 
+#[test]
+fn swiglu_matches_burn_forward_and_backward() {
+    for (name, device) in devices() {
+        let (rows, dim) = (5, 7);
+        let gate = random::<2>([rows, dim], 31, &device).mul_scalar(4.0);
+        let up = random::<2>([rows, dim], 32, &device);
+        assert_close(name, swiglu(gate.clone(), up.clone()), silu(gate.clone()) * up.clone(), 1e-6);
+        let flat = |x: Tensor<3>| -> Tensor<2> { x.reshape([rows, dim]) };
+        let of_gate = |x| swiglu(flat(x), up.clone()).reshape([1, rows, dim]);
+        finite_differences(name, gate.clone().reshape([1, rows, dim]), of_gate, &device);
+        let of_up = |x| swiglu(gate.clone(), flat(x)).reshape([1, rows, dim]);
+        finite_differences(name, up.clone().reshape([1, rows, dim]), of_up, &device);
+        let far = Tensor::<2>::from_data([[-1e4, -200.0, 200.0, 1e4]], &device).autodiff().require_grad();
+        let y = swiglu(far.clone(), Tensor::ones([1, 4], &device));
+        assert_close(name, y.clone().inner(), Tensor::from_data([[0.0, 0.0, 200.0, 1e4]], &device), 1e-6);
+        let slope = far.grad(&y.sum().backward()).expect("gradient");
+        assert_close(name, slope, Tensor::from_data([[0.0, 0.0, 1.0, 1.0]], &device), 1e-6);
+    }
+}
+
 /// Random blocks of a type: any bytes are some numbers, as long as the scales are finite.
-fn blocks(kind: GgmlType, rows: usize, columns: usize) -> Vec<u8> {
+pub(super) fn blocks(kind: GgmlType, rows: usize, columns: usize) -> Vec<u8> {
     let values = crate::rng::normal(&mut crate::rng::stream(3, 7), rows * columns, 0.5);
     if let Some(bytes) = kind.quantize(&values) {
         return bytes;

@@ -1,9 +1,9 @@
 //! One decoder block: attention and the gated feed-forward, each behind its norm and a residual.
 
-use burn::tensor::{Tensor, activation::silu};
+use burn::tensor::{DType, Tensor};
 
 use super::{Linear, LlamaConfig, Param, rope::Rotation};
-use crate::kernels::{Layout, causal_softmax, product, rms_norm, rotate};
+use crate::kernels::{Layout, causal_softmax, product, product_as, rms_norm, rotate, swiglu};
 
 /// `x ↦ w · x / sqrt(mean(x²) + eps)` (RMSNorm, arXiv:1910.07467).
 #[derive(Debug, Clone)]
@@ -51,7 +51,9 @@ impl Attention {
         let k: Tensor<3> = k.reshape([batch * self.kv_heads, seq, dim]);
         let v: Tensor<3> = v.reshape([batch * self.kv_heads, seq, dim]);
         let scale = 1.0 / (dim as f32).sqrt();
-        let weights = causal_softmax(product(q, k, Layout::Nt), seq, scale);
+        // Scores of large heads go beyond 16 bits' range.
+        let scores = product_as(DType::F32, q, k, Layout::Nt);
+        let weights = causal_softmax(scores, seq, scale, v.dtype());
         let out: Tensor<4> = product(weights, v, Layout::Nn).reshape([batch, self.heads, seq, dim]);
         let out: Tensor<2> = out.swap_dims(1, 2).reshape([batch * seq, self.heads * dim]);
         self.o_proj.forward(out, training)
@@ -70,9 +72,9 @@ impl Mlp {
     /// # Shapes
     /// `x` `[rows, hidden]` → `[rows, hidden]`
     pub fn forward(&self, x: Tensor<2>, training: bool) -> Tensor<2> {
-        let gate = silu(self.gate_proj.forward(x.clone(), training));
+        let gate = self.gate_proj.forward(x.clone(), training);
         let up = self.up_proj.forward(x, training);
-        self.down_proj.forward(gate * up, training)
+        self.down_proj.forward(swiglu(gate, up), training)
     }
 }
 
@@ -126,13 +128,15 @@ impl Block {
         })
     }
 
+    /// Attention and feed-forward compute in `dtype`; the norms and the sum over the blocks are in 32 bits.
+    ///
     /// # Shapes
     /// `x` `[batch · seq, hidden]` → `[batch · seq, hidden]`
-    pub fn forward(&self, x: Tensor<2>, rope: &Rotation, seq: usize, training: bool) -> Tensor<2> {
-        let h = self.input_layernorm.forward(x.clone());
-        let x = x + self.attention.forward(h, rope, seq, training);
-        let h = self.post_attention_layernorm.forward(x.clone());
-        x + self.mlp.forward(h, training)
+    pub fn forward(&self, x: Tensor<2>, rope: &Rotation, seq: usize, dtype: DType, training: bool) -> Tensor<2> {
+        let h = self.input_layernorm.forward(x.clone()).cast(dtype);
+        let x = x + self.attention.forward(h, rope, seq, training).cast(DType::F32);
+        let h = self.post_attention_layernorm.forward(x.clone()).cast(dtype);
+        x + self.mlp.forward(h, training).cast(DType::F32)
     }
 
     /// The linear layers by Hugging Face's module names.

@@ -43,7 +43,9 @@ impl Linear {
         let x = if training && lora.dropout > 0.0 {
             let keep = 1.0 - lora.dropout;
             let mask = Tensor::random(x.shape(), Distribution::Bernoulli(keep), &x.device().without_autodiff());
-            x * mask.div_scalar(keep)
+            let mask: Tensor<2> = mask.div_scalar(keep);
+            let mask = mask.cast(x.dtype());
+            x * mask
         } else {
             x
         };
@@ -57,7 +59,10 @@ impl Linear {
         let y = self.weight.linear(x);
         match &self.bias {
             None => y,
-            Some(bias) => y + bias.tensor(),
+            Some(bias) => {
+                let bias = bias.tensor().cast(y.dtype());
+                y + bias
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::HashMap, ops::Range};
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::{Block, Linear, LlamaConfig, Param, RmsNorm, rope::Rotation};
 
@@ -40,6 +40,8 @@ pub struct Llama {
     layers: Vec<Block>,
     norm: RmsNorm,
     pub head: Head,
+    /// The blocks compute in 16 bits.
+    pub half: bool,
     /// Angles by sequence length: few lengths occur, see `batch`.
     rotations: RefCell<HashMap<usize, Rotation>>,
 }
@@ -61,6 +63,7 @@ impl Llama {
                 HeadKind::Classification => Head::Classification(Linear::new(weight("score.weight".into())?)),
             },
             config,
+            half: false,
             rotations: RefCell::default(),
         })
     }
@@ -122,7 +125,8 @@ impl Llama {
     /// One decoder block.
     pub fn block(&self, index: usize, x: Tensor<2>, seq: usize, training: bool) -> Tensor<2> {
         let rope = self.rotation(seq, &x.device());
-        self.layers[index].forward(x, &rope, seq, training)
+        let dtype = if self.half { DType::F16 } else { DType::F32 };
+        self.layers[index].forward(x, &rope, seq, dtype, training)
     }
 
     pub fn norm(&self, x: Tensor<2>) -> Tensor<2> {

@@ -123,7 +123,7 @@ impl Evaluator {
     }
 
     /// The result, with `texts` of the first rows as samples.
-    pub fn finish(self, texts: &[String]) -> Result<Evaluation> {
+    pub fn finish(&self, texts: &[String]) -> Result<Evaluation> {
         let (metrics, confusion) = match &self.measure {
             Measure::Classes(c) => (c.metrics(), c.confusion().to_vec()),
             Measure::Values(r) => (r.metrics(), Vec::new()),
@@ -137,11 +137,8 @@ impl Evaluator {
         }
         let shown = if matches!(self.measure, Measure::Tokens(..)) { 0 } else { SAMPLES };
         let samples =
-            self.answers.into_iter().take(shown).zip(texts).map(|((expected, predicted, confidence), text)| Sample {
-                text: text.chars().take(SAMPLE_CHARS).collect(),
-                expected,
-                predicted,
-                confidence,
+            self.answers.iter().cloned().take(shown).zip(texts).map(|((expected, predicted, confidence), text)| {
+                Sample { text: text.chars().take(SAMPLE_CHARS).collect(), expected, predicted, confidence }
             });
         Ok(Evaluation {
             when: self.when,
@@ -150,7 +147,7 @@ impl Evaluator {
             metrics,
             confusion,
             samples: samples.collect(),
-            labels: self.labels,
+            labels: self.labels.clone(),
         })
     }
 }

@@ -1,17 +1,22 @@
 //! From batches to better weights.
 
+pub mod checkpoint;
 mod evaluator;
 mod loss;
 mod optimizer;
+mod scaler;
 mod schedule;
 mod session;
 mod trainer;
 mod vocabulary;
+mod watch;
 
 pub use evaluator::{Evaluator, argmax, softmax};
 pub use loss::Loss;
 pub use optimizer::{AdamW, AdamWConfig, clip_factor, global_norm};
+pub use scaler::GradScaler;
 pub use schedule::factor;
-pub use session::Session;
-pub use trainer::{Outcome, Pending, Trainer, forward, measure};
+pub use session::{Fault, Parts, Session};
+pub use trainer::{Outcome, Trainer, forward, measure};
 pub use vocabulary::MOST_LOGITS;
+pub use watch::{Best, LossWatch};

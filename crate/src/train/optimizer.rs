@@ -55,6 +55,21 @@ impl AdamW {
         }
     }
 
+    /// Optimizer steps so far.
+    pub fn steps(&self) -> i32 {
+        self.steps
+    }
+
+    /// The two moments of the weight `name`, once it has taken a step.
+    pub fn moments(&self, name: &str) -> Option<&(Tensor<2>, Tensor<2>)> {
+        self.moments.get(name)
+    }
+
+    /// Goes on where another one was.
+    pub fn restore(&mut self, steps: i32, moments: HashMap<String, (Tensor<2>, Tensor<2>)>) {
+        (self.steps, self.moments) = (steps, moments);
+    }
+
     /// Bytes of the two moments for this many trained weights.
     pub fn bytes(elements: u64) -> u64 {
         elements * 2 * size_of::<f32>() as u64

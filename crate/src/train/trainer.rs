@@ -1,9 +1,11 @@
 //! One optimizer step: forward and backward over micro-batches, clipping, AdamW.
 
+use std::collections::HashMap;
+
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 
 use super::{
-    AdamW, AdamWConfig, Loss, clip_factor, global_norm,
+    AdamW, AdamWConfig, GradScaler, Loss, clip_factor, global_norm,
     loss::shifted,
     vocabulary::{HeadGrads, head_loss},
 };
@@ -56,20 +58,6 @@ pub struct Outcome {
     pub correct: f64,
 }
 
-/// A step's numbers, still on the device.
-pub struct Pending {
-    numbers: Tensor<2>,
-}
-
-impl Pending {
-    /// Waits for the device: the step's only readback.
-    pub async fn read(self) -> Result<Outcome> {
-        let numbers = read_f32(self.numbers).await?;
-        let at = |i: usize| f64::from(numbers.get(i).copied().unwrap_or(f32::NAN));
-        Ok(Outcome { loss: at(0), grad_norm: at(1), correct: at(2) })
-    }
-}
-
 /// A model in training.
 pub struct Trainer {
     pub model: Llama,
@@ -78,13 +66,19 @@ pub struct Trainer {
     /// Sums over the micro-batches since the last step, in the order of `params_mut`.
     grads: Vec<Option<Tensor<2>>>,
     sums: Option<(Tensor<2>, Tensor<2>)>,
+    /// Of the gradients, between `outcome` and `apply`.
+    norm: Option<Tensor<2>>,
     recompute: bool,
+    /// Where the model computes in 16 bits.
+    pub scaler: Option<GradScaler>,
 }
 
 impl Trainer {
     /// `recompute` is `gradient_checkpointing`: a third more computing for activations of one block instead of all.
     pub fn new(model: Llama, optimizer: AdamWConfig, device: Device, recompute: bool) -> Self {
-        Self { model, optimizer: AdamW::new(optimizer), device, grads: Vec::new(), sums: None, recompute }
+        let scaler = model.half.then(GradScaler::default);
+        let optimizer = AdamW::new(optimizer);
+        Self { model, optimizer, device, grads: Vec::new(), sums: None, norm: None, recompute, scaler }
     }
 
     /// Forward and backward over one micro-batch; `share` is its part of the step's loss (1 / micro-batches). Dropout
@@ -151,7 +145,7 @@ impl Trainer {
             let logits = self.model.project(hidden.select(0, last(batch, &self.device)), true);
             let Loss { loss, correct } = batch.targets.loss(logits, &self.device);
             let loss = loss.mul_scalar(share);
-            let grads = loss.backward();
+            let grads = self.scaled(loss.clone()).backward();
             return (Loss { loss: loss.without_autodiff(), correct }, grads);
         };
         let head = self.model.head_weight();
@@ -161,11 +155,19 @@ impl Trainer {
         if let Some(grad) = weight {
             let name = head.name.clone();
             let at = self.model.params_mut().iter().position(|param| param.name == name);
-            at.into_iter().for_each(|at| self.add(at, grad.clone()));
+            at.into_iter().for_each(|at| self.add(at, self.scaled(grad.clone())));
         }
         // Its gradient to the hidden states is `to_hidden`.
-        let grads = (hidden * to_hidden).sum().backward();
+        let grads = (hidden * self.scaled(to_hidden)).sum().backward();
         (loss, grads)
+    }
+
+    /// Times the loss scale, where there is one.
+    fn scaled(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.scaler {
+            None => x,
+            Some(scaler) => x.mul_scalar(scaler.scale()),
+        }
     }
 
     /// Takes the gradients of the weights that were tracked.
@@ -190,19 +192,126 @@ impl Trainer {
 
     /// The gradients summed so far, by Hugging Face's (or PEFT's) names.
     pub fn gradients(&mut self) -> Vec<(String, Tensor<2>)> {
+        let scale = self.scale();
         let params = self.model.params_mut();
-        params.iter().zip(&self.grads).filter_map(|(p, g)| Some((p.name.clone(), g.clone()?))).collect()
+        let named = params.iter().zip(&self.grads).filter_map(|(p, g)| Some((p.name.clone(), g.clone()?)));
+        named.map(|(name, grad)| (name, grad.div_scalar(scale))).collect()
     }
 
-    /// Changes the weights by what was accumulated. `max_norm` 0 does not clip.
-    pub fn step(&mut self, learning_rate: f64, max_norm: f64) -> Pending {
-        let norm = global_norm(self.grads.iter().flatten());
-        let clip = norm.clone().filter(|_| max_norm > 0.0).map(|norm| clip_factor(norm, max_norm));
+    /// What was accumulated since the last step; waits for the device. Nothing has changed yet: a loss or gradient that is
+    /// no number can still be left out by [`Self::discard`].
+    pub async fn outcome(&mut self) -> Result<Outcome> {
+        let zero = || Tensor::zeros([1, 1], &self.device);
+        let norm = global_norm(self.grads.iter().flatten()).unwrap_or_else(zero).mul_scalar(1.0 / self.scale());
+        let (loss, correct) = self.sums.take().unwrap_or_else(|| (zero(), zero()));
+        self.norm = Some(norm.clone());
+        let numbers = read_f32(Tensor::cat(vec![loss, norm, correct], 1)).await?;
+        let at = |i: usize| f64::from(numbers.get(i).copied().unwrap_or(f32::NAN));
+        Ok(Outcome { loss: at(0), grad_norm: at(1), correct: at(2) })
+    }
+
+    /// The next loss scale, where the gradient went beyond 16 bits alone: what was accumulated is dropped.
+    pub fn overflowed(&mut self, outcome: Outcome) -> Option<f64> {
+        let scaler = self.scaler.as_mut().filter(|scaler| scaler.can_shrink())?;
+        if !outcome.loss.is_finite() || outcome.grad_norm.is_finite() {
+            return None;
+        }
+        scaler.update(false);
+        let scale = scaler.scale();
+        self.discard();
+        Some(scale)
+    }
+
+    /// Changes the weights by what was accumulated, after [`Self::outcome`]. `max_norm` 0 does not clip.
+    pub fn apply(&mut self, learning_rate: f64, max_norm: f64) {
+        let clip = self.norm.take().filter(|_| max_norm > 0.0).map(|norm| clip_factor(norm, max_norm));
+        let factor = match self.scaler.is_some() {
+            false => clip,
+            true => {
+                let clip = clip.unwrap_or_else(|| Tensor::ones([1, 1], &self.device));
+                Some(clip.mul_scalar(1.0 / self.scale()))
+            }
+        };
+        if let Some(scaler) = &mut self.scaler {
+            scaler.update(true);
+        }
         let grads = std::mem::take(&mut self.grads);
         let changes = self.model.params_mut().into_iter().zip(grads).filter_map(|(p, g)| Some((p, g?))).collect();
-        self.optimizer.step(changes, learning_rate, clip);
-        let zero = || Tensor::zeros([1, 1], &self.device);
-        let (loss, correct) = self.sums.take().unwrap_or_else(|| (zero(), zero()));
-        Pending { numbers: Tensor::cat(vec![loss, norm.unwrap_or_else(zero), correct], 1) }
+        self.optimizer.step(changes, learning_rate, factor);
     }
+
+    /// What the loss is multiplied by before it goes back.
+    fn scale(&self) -> f64 {
+        self.scaler.map_or(1.0, |scaler| scaler.scale())
+    }
+
+    /// Drops what was accumulated.
+    pub fn discard(&mut self) {
+        self.grads.clear();
+        (self.sums, self.norm) = (None, None);
+    }
+
+    pub fn optimizer_steps(&self) -> i32 {
+        self.optimizer.steps()
+    }
+
+    /// Trained weights and their moments, for a checkpoint.
+    pub fn held(&mut self) -> Vec<Held> {
+        let mut held = Vec::new();
+        for param in self.model.params_mut().into_iter().filter(|param| param.trainable) {
+            held.push(Held { name: param.name.clone(), value: param.value() });
+            if let Some((first, second)) = self.optimizer.moments(&param.name) {
+                let [a, b] = moment_names(&param.name);
+                held.push(Held { name: a, value: first.clone() });
+                held.push(Held { name: b, value: second.clone() });
+            }
+        }
+        held
+    }
+
+    /// Names and shapes of what [`Self::restore`] takes.
+    pub fn wanted(&mut self) -> Vec<(String, [usize; 2])> {
+        let trained = self.model.params_mut().into_iter().filter(|param| param.trainable);
+        trained
+            .flat_map(|param| {
+                let [a, b] = moment_names(&param.name);
+                [param.name.clone(), a, b].map(|name| (name, param.dims()))
+            })
+            .collect()
+    }
+
+    /// Weights and moments as [`Self::held`] gave them.
+    pub fn restore(&mut self, values: Vec<(String, Vec<f32>, [usize; 2])>, optimizer_steps: i32) {
+        self.discard();
+        let device = &self.device;
+        let mut tensors: HashMap<String, Tensor<2>> = values
+            .into_iter()
+            .map(|(name, numbers, shape)| (name, Tensor::from_data(TensorData::new(numbers, shape), device)))
+            .collect();
+        let mut moments = HashMap::new();
+        for param in self.model.params_mut().into_iter().filter(|param| param.trainable) {
+            let [first, second] = moment_names(&param.name).map(|name| tensors.remove(&name));
+            if let (Some(first), Some(second)) = (first, second) {
+                moments.insert(param.name.clone(), (first, second));
+            }
+            if let Some(value) = tensors.remove(&param.name) {
+                param.set(value);
+            }
+        }
+        self.optimizer.restore(optimizer_steps, moments);
+    }
+}
+
+/// A tensor of a checkpoint.
+pub struct Held {
+    pub name: String,
+    pub value: Tensor<2>,
+}
+
+/// What the moments' names begin with.
+pub const MOMENT: &str = "optimizer.";
+
+/// By PyTorch's names for AdamW's state.
+fn moment_names(name: &str) -> [String; 2] {
+    ["exp_avg", "exp_avg_sq"].map(|kind| format!("{MOMENT}{kind}.{name}"))
 }

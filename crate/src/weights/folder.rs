@@ -3,11 +3,13 @@
 use std::{collections::HashMap, rc::Rc};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use half::f16;
 use rand::Rng;
 use serde_json::Value;
 
 use super::{
     Packing, Shards, Weights,
+    ggml::GgmlType,
     gguf::{GgufModel, read_vocab},
 };
 use crate::{
@@ -15,9 +17,10 @@ use crate::{
     event::ModelSummary,
     kernels::Packed,
     model::{HeadKind, Llama, LlamaConfig, Param},
-    platform::NamedFile,
+    platform::{Memory, NamedFile},
     rng::normal,
     tokenizer::{ChatTemplate, SpecialIds, Tokenizer, TokenizerConfig, tokenizer_model_json},
+    train::checkpoint::sampled,
 };
 
 const WEIGHTS: &str = "model.safetensors";
@@ -110,10 +113,23 @@ impl Folder {
         ends
     }
 
+    /// Name and hash of everything in the folder that a run depends on.
+    pub async fn fingerprint(&self) -> Result<Vec<(String, String)>> {
+        let config = Value::Object(self.config().raw.clone()).to_string();
+        let mut parts = vec![("config.json".to_owned(), sampled("config.json", &Memory(config.into_bytes())).await?)];
+        for (name, bytes) in self.texts.iter().filter(|(name, _)| name == TOKENIZER) {
+            parts.push((name.clone(), sampled(name, &Memory(bytes.clone())).await?));
+        }
+        for file in self.weights.files() {
+            parts.push((file.name.clone(), sampled(&file.name, file.blob.as_ref()).await?));
+        }
+        Ok(parts)
+    }
+
     pub fn summary(&self) -> ModelSummary {
         let config = self.config();
         let shapes = Llama::shapes(config, HeadKind::CausalLm, 0);
-        let held = |(name, shape): &(String, Vec<usize>)| Packing::Stored.bytes(&self.weights, name, shape);
+        let held = |(name, shape): &(String, Vec<usize>)| Packing::Stored.bytes(&self.weights, name, shape, false);
         ModelSummary {
             name: self.name.clone(),
             architecture: config.architecture.clone(),
@@ -220,6 +236,7 @@ pub struct Loader {
     packing: Packing,
     /// Bytes that a weight takes at most before it is held in parts.
     limit: u64,
+    half: bool,
     /// What is still to come, last first.
     todo: Vec<(String, Vec<usize>)>,
     done: HashMap<String, Param>,
@@ -232,14 +249,19 @@ impl Loader {
         let mut todo = Llama::shapes(&weights.config, head, outputs);
         todo.reverse();
         let total = todo.len();
-        Self { weights, head, outputs, device, packing, limit: u64::MAX, todo, done: HashMap::new(), total }
+        let limit = u64::MAX;
+        Self { weights, head, outputs, device, packing, limit, half: false, todo, done: HashMap::new(), total }
     }
 
     /// Holds matrices that take more bytes than this in parts, for a device that cannot bind them whole. Such a matrix
     /// cannot be trained.
-    pub fn within(mut self, limit: u64) -> Self {
-        self.limit = limit;
-        self
+    pub fn within(self, limit: u64) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Whether the model's blocks compute in 16 bits; see [`Packing::of`] for its weights.
+    pub fn half(self, half: bool) -> Self {
+        Self { half, ..self }
     }
 
     /// Tensors read and tensors in all.
@@ -261,7 +283,9 @@ impl Loader {
         let mut take = |name: String| {
             done.remove(&name).ok_or_else(|| Error::weights(WEIGHTS, Some(&name), "this tensor", "none"))
         };
-        Llama::new(self.weights.config.clone(), self.head, &mut take).map(Some)
+        let mut model = Llama::new(self.weights.config.clone(), self.head, &mut take)?;
+        model.half = self.half;
+        Ok(Some(model))
     }
 
     async fn read(&self, name: &str, shape: &[usize], rng: &mut impl Rng) -> Result<Param> {
@@ -272,52 +296,58 @@ impl Loader {
         };
         // A classification head is trained.
         let limit = if name == "score.weight" { u64::MAX } else { self.limit };
-        let step = step(self.packing.bytes(weights, name, shape), rows, limit);
-        if let Some(kind) = self.packing.of(weights, name) {
-            let bytes = match weights.packed(name).await? {
-                Some((stored, bytes)) if stored == kind => bytes,
-                _ => {
-                    let values = weights.tensor(name).await?.0;
-                    let missing =
-                        || Error::weights(WEIGHTS, Some(name), format!("{kind:?}"), "a type that is only read");
-                    kind.quantize(&values).ok_or_else(missing)?
-                }
-            };
-            let part =
-                |rows, bytes: &[u8]| Param::packed(name, Packed::new(kind, [rows, columns], bytes, &self.device));
-            return Ok(if rows <= step { part(rows, &bytes) } else { in_parts(name, rows, step, &bytes, part) });
+        let packed = |kind, bytes: &[u8]| {
+            let part = |rows, bytes: &[u8]| Packed::new(kind, [rows, columns], bytes, &self.device);
+            let part = |rows, bytes: &[u8]| Param::packed(name, part(rows, bytes));
+            in_parts(name, rows, step(bytes.len(), rows, limit), bytes, part)
+        };
+        let kind = if vector { None } else { self.packing.of(weights, name, self.half) };
+        if let Some(kind) = kind
+            && let Some((stored, bytes)) = weights.packed(name).await?
+            && stored == kind
+        {
+            return Ok(packed(kind, &bytes));
         }
         let values = if name == "score.weight" && !weights.has_head(self.outputs) {
             normal(rng, shape.iter().product(), weights.config.initializer_range as f32)
         } else {
             weights.tensor(name).await?.0
         };
-        let part = |rows, values: Vec<f32>| {
+        // A matrix with a number beyond F16's range stays in 32 bits.
+        let fits = |kind| kind != GgmlType::F16 || values.iter().all(|v| f16::from_f32(*v).is_finite());
+        if let Some(kind) = kind.filter(|kind| fits(*kind)) {
+            let missing = || Error::weights(WEIGHTS, Some(name), format!("{kind:?}"), "a type that is only read");
+            return Ok(packed(kind, &kind.quantize(&values).ok_or_else(missing)?));
+        }
+        let dense = |rows, values: Vec<f32>| {
             Param::new(name, Tensor::from_data(TensorData::new(values, [rows, columns]), &self.device), vector)
         };
+        let step = step(size_of_val(values.as_slice()), rows, limit);
         Ok(match rows <= step {
-            true => part(rows, values),
-            false => in_parts(name, rows, step, &values, |rows, values| part(rows, values.to_vec())),
+            // Without a copy.
+            true => dense(rows, values),
+            false => in_parts(name, rows, step, &values, |rows, values| dense(rows, values.to_vec())),
         })
     }
 }
 
 /// Rows of a matrix that a binding of `limit` bytes holds, in fours (see [`Param::linear_rows`]); all where it can.
-fn step(bytes: u64, rows: usize, limit: u64) -> usize {
+fn step(bytes: usize, rows: usize, limit: u64) -> usize {
     // Blocks take up to two words more, see `Packed::new`.
     let most = limit.saturating_sub(8);
-    if bytes <= most || rows <= 4 {
+    if bytes as u64 <= most || rows <= 4 {
         return rows;
     }
-    let row = bytes.div_ceil(rows as u64);
-    usize::try_from(most / row).unwrap_or(rows) / 4 * 4
+    (most as usize / bytes.div_ceil(rows) / 4 * 4).max(4)
 }
 
-/// A matrix in parts of `step` rows, four at least; `part` makes one of so many rows.
+/// A matrix whole, or in parts of `step` rows; `part` makes one of so many rows.
 fn in_parts<T>(name: &str, rows: usize, step: usize, data: &[T], part: impl Fn(usize, &[T]) -> Param) -> Param {
-    let row = (data.len() / rows.max(1)).max(1);
-    let parts = data.chunks(step.max(4) * row).map(|data| part(data.len() / row, data));
-    Param::parts(name, parts.collect())
+    if rows <= step {
+        return part(rows, data);
+    }
+    let row = (data.len() / rows).max(1);
+    Param::parts(name, data.chunks(step * row).map(|data| part(data.len() / row, data)).collect())
 }
 
 /// `config.json` as bytes.

@@ -27,7 +27,10 @@ fn fits(elements: u64) -> bool {
 
 /// A tensor's values, read without blocking.
 pub async fn read_f32<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
-    let failed = |message: String| Error::device(message, "Start again; if it happens again, choose the CPU device.");
+    let failed = |message: String| match message.to_lowercase().contains("memory") {
+        true => Error::OutOfMemory { message },
+        false => Error::device(message, "Start again; if it happens again, choose the CPU device."),
+    };
     let data = tensor.into_data_async().await.map_err(|e| failed(format!("reading from the device failed: {e}")))?;
     data.try_into_vec::<f32>().map_err(|e| failed(format!("the device gave other numbers than asked for: {e:?}")))
 }

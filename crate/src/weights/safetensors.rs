@@ -210,8 +210,19 @@ pub type Named = (String, Vec<usize>, Vec<f32>);
 
 /// What stands before the numbers of a safetensors file that holds `tensors` in this order, stored as `dtype`.
 pub fn header<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>, dtype: DType) -> Vec<u8> {
+    header_with(tensors, dtype, [])
+}
+
+/// The same with more metadata beside PyTorch's name for the format.
+pub fn header_with<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>,
+    dtype: DType,
+    metadata: impl IntoIterator<Item = (&'a str, String)>,
+) -> Vec<u8> {
     let mut header = Map::new();
-    header.insert("__metadata__".into(), json!({"format": "pt"}));
+    let mut known = json!({"format": "pt"});
+    metadata.into_iter().for_each(|(key, value)| known[key] = value.into());
+    header.insert("__metadata__".into(), known);
     let mut end = 0;
     for (name, shape) in tensors {
         let start = end;

@@ -74,6 +74,10 @@ impl Shards {
         Ok(shards)
     }
 
+    pub fn files(&self) -> impl Iterator<Item = &NamedFile> {
+        self.files.iter().map(|(_, file)| file)
+    }
+
     fn of(&self, name: &str) -> Option<&(Header, NamedFile)> {
         self.files.get(*self.places.get(name)?)
     }

@@ -61,6 +61,14 @@ impl Weights {
         Ok(weights)
     }
 
+    /// All files.
+    pub fn files(&self) -> Vec<&NamedFile> {
+        match &self.source {
+            Source::Safetensors(shards) => shards.files().collect(),
+            Source::Gguf(model) => vec![&model.file],
+        }
+    }
+
     /// The file that holds a tensor.
     fn file(&self, name: &str) -> &str {
         match &self.source {

@@ -64,6 +64,9 @@ pub struct TrainArgs {
     /// Replace what an earlier run left in the output folder
     #[arg(long = "overwrite_output_dir")]
     pub overwrite_output_dir: bool,
+    /// Go on from the last good checkpoint in the output folder; from the beginning where there is none
+    #[arg(long = "resume_from_checkpoint", conflicts_with = "overwrite_output_dir")]
+    pub resume_from_checkpoint: bool,
     /// Further formats to write, each into a folder of its name in the output folder; see `paddock export`
     #[arg(long = "export_format", value_enum, value_name = "A,B", value_delimiter = ',')]
     pub export_format: Vec<Format>,
@@ -101,6 +104,30 @@ pub struct TrainArgs {
     /// Report every so many steps
     #[arg(long = "logging_steps", value_name = "N")]
     pub logging_steps: Option<u64>,
+    /// Measure on the held-out rows every so many steps
+    #[arg(long = "eval_steps", value_name = "N")]
+    pub eval_steps: Option<u64>,
+    /// A checkpoint every so many steps, 0 for none; by default ten in a run, and one a minute
+    #[arg(long = "save_steps", value_name = "N")]
+    pub save_steps: Option<u64>,
+    /// Checkpoints that are kept, beside the best one
+    #[arg(long = "save_total_limit", value_name = "N")]
+    pub save_total_limit: Option<usize>,
+    /// `loss`, `accuracy`, `macro_f1`, `perplexity` or `mse`
+    #[arg(long = "metric_for_best_model", value_name = "NAME")]
+    pub metric_for_best_model: Option<String>,
+    /// End with the best checkpoint's weights
+    #[arg(long = "load_best_model_at_end", value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    pub load_best_model_at_end: Option<bool>,
+    /// Stop after this many measurements that were no better
+    #[arg(long = "early_stopping_patience", value_name = "N")]
+    pub early_stopping_patience: Option<u64>,
+    /// `none` or `tensorboard`: event files in the output folder
+    #[arg(long = "report_to", value_name = "NAME")]
+    pub report_to: Option<String>,
+    /// Stop after this many minutes of training
+    #[arg(long = "max_minutes", value_name = "MINUTES")]
+    pub max_minutes: Option<f64>,
     #[arg(long = "seed", value_name = "N")]
     pub seed: Option<u64>,
     /// `lora` or `full`
@@ -146,6 +173,9 @@ pub struct CommonArgs {
     /// How a frozen base is held: `auto`, `none`, or quantised to `q4_0`, `q4_1` or `q8_0`
     #[arg(long = "quantization", value_name = "NAME")]
     pub quantization: Option<String>,
+    /// `auto` (16-bit products on a GPU that has them), `no` or `fp16`
+    #[arg(long = "mixed_precision", value_name = "NAME")]
+    pub mixed_precision: Option<String>,
     /// Rows a micro-batch
     #[arg(long = "batch_size", alias = "per_device_train_batch_size", value_name = "N")]
     pub batch_size: Option<usize>,
@@ -339,6 +369,7 @@ impl CommonArgs {
         over(&mut config.model.max_seq_length, &self.max_seq_length);
         over(&mut config.model.quantization, &self.quantization);
         over(&mut config.training.batch_size, &self.batch_size);
+        over(&mut config.training.mixed_precision, &self.mixed_precision);
     }
 }
 
@@ -361,6 +392,14 @@ impl TrainArgs {
         over(&mut training.weight_decay, &self.weight_decay);
         over(&mut training.max_grad_norm, &self.max_grad_norm);
         over(&mut training.logging_steps, &self.logging_steps);
+        over(&mut training.eval_steps, &self.eval_steps);
+        over(&mut training.save_steps, &self.save_steps);
+        over(&mut training.save_total_limit, &self.save_total_limit);
+        over(&mut training.metric_for_best_model, &self.metric_for_best_model);
+        over(&mut training.load_best_model_at_end, &self.load_best_model_at_end);
+        over(&mut training.early_stopping_patience, &self.early_stopping_patience);
+        over(&mut training.max_minutes, &self.max_minutes);
+        over(&mut training.report_to, &self.report_to);
         over(&mut training.seed, &self.seed);
         over(&mut config.lora.r, &self.lora_r);
         over(&mut config.lora.lora_alpha, &self.lora_alpha);

@@ -1,6 +1,10 @@
 //! Pumps the engine: sends commands, shows events, passes a Ctrl-C on as `Stop`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    path::Path,
+    rc::Rc,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use paddock::{
     engine::Engine,
@@ -16,6 +20,7 @@ use signal_hook::{
 use crate::{
     files::{Result, Writing, failure},
     output::Output,
+    storage::Folder,
 };
 
 pub struct Driver<'a> {
@@ -26,6 +31,11 @@ pub struct Driver<'a> {
 impl<'a> Driver<'a> {
     pub fn new(output: &'a mut Output) -> Self {
         Self { engine: Engine::new(), output }
+    }
+
+    /// Where runs keep their checkpoints and record.
+    pub fn use_storage(&mut self, path: &Path) {
+        self.engine.use_storage(Some(Rc::new(Folder::new(path))));
     }
 
     /// Sends `command` and pumps until its work is done. Gives back what was answered, without progress and steps.

@@ -18,12 +18,18 @@ pub fn failure(message: impl Into<String>, advice: impl Into<String>) -> Failure
 }
 
 /// An open file, read a range at a time.
-struct FileBlob {
+pub struct FileBlob {
     file: File,
     size: u64,
 }
 
 impl FileBlob {
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Self { file, size })
+    }
+
     fn read_range(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         // Before anything is allocated: `len` may come from a header that lies.
         if offset.checked_add(len as u64).is_none_or(|end| end > self.size) {
@@ -153,9 +159,15 @@ impl OutputDir {
         }
         let empty = fs::read_dir(path).map_err(cannot_write)?.next().is_none();
         if !empty && !overwrite {
+            let resume = match holds_checkpoint(path) {
+                true => ", --resume_from_checkpoint to go on with the run there",
+                false => "",
+            };
             return Err(failure(
                 format!("--output_dir {} is not empty", path.display()),
-                "Name another folder, or add --overwrite_output_dir to replace what an earlier run left there.",
+                format!(
+                    "Name another folder{resume}, or add --overwrite_output_dir to replace what an earlier run left there."
+                ),
             ));
         }
         let probe = path.join(format!(".paddock-{}", std::process::id()));
@@ -187,6 +199,14 @@ impl OutputDir {
             .map(str::to_owned)
             .collect()
     }
+}
+
+/// Whether a run that was cut off can go on there.
+fn holds_checkpoint(path: &Path) -> bool {
+    let names = fs::read_dir(path).into_iter().flatten().flatten();
+    names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .any(|name| name.starts_with("checkpoint-") && name.ends_with(".safetensors"))
 }
 
 /// Files on their way into a folder: written beside their places, and moved there when all of them are whole.

@@ -13,6 +13,7 @@ mod output;
 mod rows;
 mod settings;
 mod starter;
+mod storage;
 mod tokenize;
 mod train;
 mod trained;

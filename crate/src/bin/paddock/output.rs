@@ -6,7 +6,9 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use paddock::event::{Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Prediction, Step, When};
+use paddock::event::{
+    Action, Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Prediction, Recovery, Step, When,
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -102,6 +104,18 @@ impl Output {
             Event::Step(step) => self.step(step),
             // Outside a run it is the result, which is printed by itself.
             Event::Evaluation(evaluation) if !envelope.run.is_empty() => self.evaluation(evaluation),
+            Event::Resumed(resumed) => {
+                self.note(&format!("going on from step {} ({})", resumed.step, resumed.file));
+                self.warnings(&resumed.damaged);
+            }
+            Event::Checkpoint(checkpoint) => self.note(&format!(
+                "step {}: {}, {}{}",
+                checkpoint.step,
+                checkpoint.file,
+                bytes(checkpoint.bytes),
+                if checkpoint.best { ", the best so far" } else { "" }
+            )),
+            Event::Recovery(recovery) => self.note(&recovery_text(recovery)),
             Event::Warning { message } => self.note(&format!("warning: {message}")),
             _ => {}
         }
@@ -211,6 +225,7 @@ impl Output {
             Phase::Evaluating => "evaluating",
             Phase::Exporting => "writing",
             Phase::Generating => "generating",
+            Phase::Saving => "saving a checkpoint",
         };
         if self.phase.replace(phase) != Some(phase) {
             if !io::stderr().is_terminal() {
@@ -266,6 +281,29 @@ impl Output {
         };
         self.note(&format!("{when}: {} ({} rows)", metrics_text(&evaluation.metrics), evaluation.rows));
     }
+}
+
+/// What went wrong, and what is done about it.
+fn recovery_text(recovery: &Recovery) -> String {
+    let done = match recovery.action {
+        Action::SkipBatch => "the batch is left out".to_owned(),
+        Action::LowerLearningRate => {
+            format!("the learning rate is lowered to {:.3} of the configured one", recovery.learning_rate_factor)
+        }
+        Action::SmallerMicroBatch => format!("micro-batches are cut into {} parts", recovery.split),
+        Action::NewDevice => "the device was opened anew".to_owned(),
+        Action::FreeStorage => "older checkpoints were removed".to_owned(),
+    };
+    let back = match recovery.back_to {
+        Some(0) => "; back to the beginning".to_owned(),
+        Some(step) => format!("; back to step {step}"),
+        None => String::new(),
+    };
+    let attempt = match recovery.attempt {
+        0 => String::new(),
+        attempt => format!(" (try {attempt} of {})", recovery.max_attempts),
+    };
+    format!("recovery: {}: {done}{back}{attempt}", recovery.message)
 }
 
 /// The metrics that apply, as one line.

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use paddock::{
     config::{Config, Method, RawConfig},
-    event::{Command, Event, ExportFormat, Plan, Summary},
+    event::{Command, Ended, Event, ExportFormat, Plan, Summary},
     platform::NamedFile,
 };
 use serde_json::{Value, json};
@@ -28,21 +28,25 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
     let adapter = args.adapter.as_deref().map(trained::open_adapter).transpose()?.unwrap_or_default();
     let base = (name != model::STARTER).then_some(model_path);
     let inputs: Vec<&Path> = base.into_iter().chain(args.adapter.as_deref()).collect();
-    let folder = OutputDir::prepare(&args.output_dir, args.overwrite_output_dir, &inputs)?;
+    // What is there stays when the run there goes on.
+    let overwrite = args.overwrite_output_dir || args.resume_from_checkpoint;
+    let folder = OutputDir::prepare(&args.output_dir, overwrite, &inputs)?;
     // Before the run, so that a folder in the way does not cost its result.
     let further = args.export_format.iter().map(|format| {
         let name = format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        Ok((*format, OutputDir::prepare(&args.output_dir.join(name), args.overwrite_output_dir, &inputs)?))
+        Ok((*format, OutputDir::prepare(&args.output_dir.join(name), overwrite, &inputs)?))
     });
     let further = further.collect::<Result<Vec<_>>>()?;
 
     let mut driver = Driver::new(output);
+    driver.use_storage(&args.output_dir);
     driver.send(Command::Inspect, Vec::new())?;
     driver.send(Command::OpenModel { name }, model)?;
     driver.send(Command::OpenData, data)?;
     driver::stop_on_interrupt()?;
     let config = Box::new(config);
-    let answers = driver.send(Command::Start { config: config.clone() }, adapter)?;
+    let start = Command::Start { config: config.clone(), resume: args.resume_from_checkpoint, smaller: false };
+    let answers = driver.send(start, adapter)?;
     let plan = answers.iter().find_map(|event| match event {
         Event::Plan(plan) => Some(plan),
         _ => None,
@@ -128,6 +132,9 @@ fn report(folder: &Path, summary: &Summary, output: &mut Output) -> Result<()> {
         "before": summary.before,
         "rows": summary.rows,
         "completed": summary.completed,
+        "ended": summary.ended,
+        "best_step": summary.best_step,
+        "recoveries": summary.recoveries,
         "steps": summary.steps,
         "seconds": summary.seconds,
         "output_dir": folder.to_string_lossy(),
@@ -138,7 +145,15 @@ fn report(folder: &Path, summary: &Summary, output: &mut Output) -> Result<()> {
             text += &format!("{when:<7} {}\n", metrics_text(metrics));
         }
     }
-    let ended = if summary.completed { "trained" } else { "stopped after" };
+    let ended = match summary.ended {
+        Ended::Finished => "trained",
+        Ended::Stopped => "stopped after",
+        Ended::EarlyStopping => "stopped early, as the held-out rows got no better, after",
+        Ended::TimeBudget => "stopped when the time was over, after",
+    };
     text += &format!("{ended} {} steps in {:.1} s, written to {}", summary.steps, summary.seconds, folder.display());
+    if let Some(step) = summary.best_step {
+        text += &format!("\nthese are the weights of step {step}, the best of those that were measured");
+    }
     output.result(fields, &text)
 }

@@ -1,4 +1,5 @@
-//! WGSL sources. Sizes come in a small buffer, so that a handful of pipelines serves every shape.
+//! WGSL sources. Sizes come in a small buffer, so that a handful of pipelines serves every shape. Numbers are read and
+//! written in the types of their buffers (`T0` of the first, and so on: [`typed`]) and computed with in f32.
 
 pub mod packed;
 
@@ -22,10 +23,21 @@ pub struct ProductKernel {
     pub packed: Option<u32>,
 }
 
+/// A source with the types of its buffers' numbers, `T0`, `T1` and so on, and of four of them, `V0` and so on. `half` has
+/// a bit for each buffer that holds f16.
+pub fn typed(half: u8, source: &str) -> String {
+    let mut s = String::from(if half == 0 { "" } else { "enable f16;\n" });
+    for i in 0..4 {
+        let number = if half >> i & 1 == 1 { "f16" } else { "f32" };
+        s.push_str(&format!("alias T{i} = {number}; alias V{i} = vec4<{number}>;\n"));
+    }
+    s + source
+}
+
 const HEAD: &str = "
-@group(0) @binding(0) var<storage, read_write> A: array<ELEM>;
-@group(0) @binding(1) var<storage, read_write> B: array<WORD>;
-@group(0) @binding(2) var<storage, read_write> C: array<f32>;
+@group(0) @binding(0) var<storage, read_write> A: array<ELEM_A>;
+@group(0) @binding(1) var<storage, read_write> B: array<ELEM_B>;
+@group(0) @binding(2) var<storage, read_write> C: array<T2>;
 @group(0) @binding(3) var<storage, read> size: array<u32>;
 READER@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
   let M = size[0]; let N = size[1]; let K = size[2];
@@ -64,11 +76,11 @@ impl ProductKernel {
             // A row of the packed matrix runs along k where it is read transposed, else along n.
             packed::reader(kind, if self.tb { "size[2]" } else { "size[1]" })
         });
-        let elem = if self.vec4 { "vec4f" } else { "f32" };
+        let (a, b) = if self.vec4 { ("V0", "V1") } else { ("T0", "T1") };
         let head = HEAD
-            .replace("WORD", if reader.is_some() { "u32" } else { elem })
+            .replace("ELEM_A", a)
+            .replace("ELEM_B", if reader.is_some() { "u32" } else { b })
             .replace("READER", &reader.unwrap_or_default())
-            .replace("ELEM", elem)
             .replace("TILE_M", &self.tile.0.to_string())
             .replace("TILE_N", &self.tile.1.to_string());
         let mut s = head;
@@ -115,7 +127,7 @@ impl ProductKernel {
         if self.ta {
             for q in 0..4 {
                 for h in 0..tm / 4 {
-                    writeln!(s, "let t{q}_{h} = A[ga{h} + (k * 4u + {q}u) * (M / 4u)];")?;
+                    writeln!(s, "let t{q}_{h} = vec4f(A[ga{h} + (k * 4u + {q}u) * (M / 4u)]);")?;
                 }
             }
             for i in 0..tm {
@@ -124,14 +136,14 @@ impl ProductKernel {
             }
         } else {
             for i in 0..tm {
-                writeln!(s, "let a{i} = A[ra{i} + k];")?;
+                writeln!(s, "let a{i} = vec4f(A[ra{i} + k]);")?;
             }
         }
         if self.tb {
             for j in 0..tn {
                 match self.packed {
                     Some(_) => writeln!(s, "let u{j} = w4(rb{j}, k * 4u);")?,
-                    None => writeln!(s, "let u{j} = B[rb{j} + k];")?,
+                    None => writeln!(s, "let u{j} = vec4f(B[rb{j} + k]);")?,
                 }
             }
         }
@@ -143,7 +155,7 @@ impl ProductKernel {
                 } else if self.packed.is_some() {
                     writeln!(s, "let b{q}_{j} = w4(k * 4u + {q}u, gb{j} * 4u);")?;
                 } else {
-                    writeln!(s, "let b{q}_{j} = B[baseB + gb{j} + (k * 4u + {q}u) * (N / 4u)];")?;
+                    writeln!(s, "let b{q}_{j} = vec4f(B[baseB + gb{j} + (k * 4u + {q}u) * (N / 4u)]);")?;
                 }
             }
             for i in 0..tm {
@@ -157,7 +169,7 @@ impl ProductKernel {
             writeln!(s, "if (row + {i}u < M) {{ let at = (batch * M + row + {i}u) * N + col;")?;
             for j in 0..tn {
                 let (g, l) = (j / 4, LANE[j % 4]);
-                writeln!(s, "if (col + {j}u < N) {{ C[at + {j}u] = c{i}_{g}.{l}; }}")?;
+                writeln!(s, "if (col + {j}u < N) {{ C[at + {j}u] = T2(c{i}_{g}.{l}); }}")?;
             }
             writeln!(s, "}}")?;
         }
@@ -182,7 +194,7 @@ impl ProductKernel {
         writeln!(s, "for (var k = 0u; k < K; k++) {{")?;
         for i in 0..tm {
             let at = if self.ta { format!("k * M + ra{i}") } else { format!("ra{i} * K + k") };
-            writeln!(s, "let a{i} = A[baseA + {at}];")?;
+            writeln!(s, "let a{i} = f32(A[baseA + {at}]);")?;
         }
         for j in 0..tn {
             let (row, column) = if self.tb { (format!("rb{j}"), "k".into()) } else { ("k".into(), format!("rb{j}")) };
@@ -190,7 +202,7 @@ impl ProductKernel {
                 Some(_) => writeln!(s, "let b{j} = w4({row}, {column} & ~3u)[{column} & 3u];")?,
                 None => {
                     let run = if self.tb { "K" } else { "N" };
-                    writeln!(s, "let b{j} = B[baseB + {row} * {run} + {column}];")?;
+                    writeln!(s, "let b{j} = f32(B[baseB + {row} * {run} + {column}]);")?;
                 }
             }
         }
@@ -204,7 +216,7 @@ impl ProductKernel {
             for j in 0..tn {
                 writeln!(
                     s,
-                    "if (row + {i}u < M && col + {j}u < N) {{ C[(batch * M + row + {i}u) * N + col + {j}u] = c{i}_{j}; }}"
+                    "if (row + {i}u < M && col + {j}u < N) {{ C[(batch * M + row + {i}u) * N + col + {j}u] = T2(c{i}_{j}); }}"
                 )?;
             }
         }
@@ -217,10 +229,10 @@ pub fn rotate(inverse: bool) -> String {
     let sign = if inverse { "-" } else { "" };
     format!(
         "
-@group(0) @binding(0) var<storage, read_write> X: array<f32>;
-@group(0) @binding(1) var<storage, read_write> COS: array<f32>;
-@group(0) @binding(2) var<storage, read_write> SIN: array<f32>;
-@group(0) @binding(3) var<storage, read_write> Y: array<f32>;
+@group(0) @binding(0) var<storage, read_write> X: array<T0>;
+@group(0) @binding(1) var<storage, read_write> COS: array<T1>;
+@group(0) @binding(2) var<storage, read_write> SIN: array<T2>;
+@group(0) @binding(3) var<storage, read_write> Y: array<T3>;
 @group(0) @binding(4) var<storage, read> size: array<u32>;
 @compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {{
   let id = (wg.y * wgs.x + wg.x) * 64u + local;
@@ -230,9 +242,9 @@ pub fn rotate(inverse: bool) -> String {
   let row = id / half;
   let t = (row % size[1]) * half + i;
   let at = row * half * 2u + i;
-  let a = X[at]; let b = X[at + half]; let c = COS[t]; let s = {sign}SIN[t];
-  Y[at] = a * c - b * s;
-  Y[at + half] = b * c + a * s;
+  let a = f32(X[at]); let b = f32(X[at + half]); let c = f32(COS[t]); let s = {sign}f32(SIN[t]);
+  Y[at] = T3(a * c - b * s);
+  Y[at + half] = T3(b * c + a * s);
 }}
 "
     )
@@ -240,44 +252,47 @@ pub fn rotate(inverse: bool) -> String {
 
 /// `size` = rows, columns, rows of M (as many, or one for all), and epsilon's bits.
 pub const RMS_SCALE: &str = "
-@group(0) @binding(0) var<storage, read_write> X: array<f32>;
-@group(0) @binding(1) var<storage, read_write> M: array<f32>;
-@group(0) @binding(2) var<storage, read_write> Y: array<f32>;
+@group(0) @binding(0) var<storage, read_write> X: array<T0>;
+@group(0) @binding(1) var<storage, read_write> M: array<T1>;
+@group(0) @binding(2) var<storage, read_write> Y: array<T2>;
 @group(0) @binding(3) var<storage, read> size: array<u32>;
 @compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
   let row = (wg.y * wgs.x + wg.x) * 64u + local;
   if (row >= size[0]) { return; }
   let dim = size[1]; let at = row * dim; let m = select(at, 0u, size[2] == 1u);
   var squares = 0f;
-  for (var i = 0u; i < dim; i++) { let x = X[at + i]; squares = fma(x, x, squares); }
+  for (var i = 0u; i < dim; i++) { let x = f32(X[at + i]); squares = fma(x, x, squares); }
   let r = inverseSqrt(squares / f32(dim) + bitcast<f32>(size[3]));
-  for (var i = 0u; i < dim; i++) { Y[at + i] = X[at + i] * r * M[m + i]; }
+  for (var i = 0u; i < dim; i++) { Y[at + i] = T2(f32(X[at + i]) * r * f32(M[m + i])); }
 }
 ";
 
 /// `size` = rows, columns, unused, and epsilon's bits.
 pub const RMS_NORM_GRAD: &str = "
-@group(0) @binding(0) var<storage, read_write> X: array<f32>;
-@group(0) @binding(1) var<storage, read_write> W: array<f32>;
-@group(0) @binding(2) var<storage, read_write> G: array<f32>;
-@group(0) @binding(3) var<storage, read_write> Y: array<f32>;
+@group(0) @binding(0) var<storage, read_write> X: array<T0>;
+@group(0) @binding(1) var<storage, read_write> W: array<T1>;
+@group(0) @binding(2) var<storage, read_write> G: array<T2>;
+@group(0) @binding(3) var<storage, read_write> Y: array<T3>;
 @group(0) @binding(4) var<storage, read> size: array<u32>;
 @compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
   let row = (wg.y * wgs.x + wg.x) * 64u + local;
   if (row >= size[0]) { return; }
   let dim = size[1]; let at = row * dim;
   var squares = 0f; var dot = 0f;
-  for (var i = 0u; i < dim; i++) { let x = X[at + i]; squares = fma(x, x, squares); dot = fma(x, G[at + i] * W[i], dot); }
+  for (var i = 0u; i < dim; i++) {
+    let x = f32(X[at + i]);
+    squares = fma(x, x, squares); dot = fma(x, f32(G[at + i]) * f32(W[i]), dot);
+  }
   let r = inverseSqrt(squares / f32(dim) + bitcast<f32>(size[3]));
   let back = r * r * r * dot / f32(dim);
-  for (var i = 0u; i < dim; i++) { Y[at + i] = r * G[at + i] * W[i] - back * X[at + i]; }
+  for (var i = 0u; i < dim; i++) { Y[at + i] = T3(r * f32(G[at + i]) * f32(W[i]) - back * f32(X[at + i])); }
 }
 ";
 
 /// `size` = rows in all, keys, queries, and the scale's bits.
 pub const CAUSAL_SOFTMAX: &str = "
-@group(0) @binding(0) var<storage, read_write> X: array<f32>;
-@group(0) @binding(1) var<storage, read_write> Y: array<f32>;
+@group(0) @binding(0) var<storage, read_write> X: array<T0>;
+@group(0) @binding(1) var<storage, read_write> Y: array<T1>;
 @group(0) @binding(2) var<storage, read> size: array<u32>;
 @compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
   let row = (wg.y * wgs.x + wg.x) * 64u + local;
@@ -285,21 +300,21 @@ pub const CAUSAL_SOFTMAX: &str = "
   let keys = size[1]; let seen = keys - size[2] + row % size[2] + 1u;
   let scale = bitcast<f32>(size[3]);
   let at = row * keys;
-  var top = X[at];
-  for (var i = 1u; i < seen; i++) { top = max(top, X[at + i]); }
+  var top = f32(X[at]);
+  for (var i = 1u; i < seen; i++) { top = max(top, f32(X[at + i])); }
   var sum = 0f;
-  for (var i = 0u; i < seen; i++) { let e = exp((X[at + i] - top) * scale); sum += e; Y[at + i] = e; }
+  for (var i = 0u; i < seen; i++) { sum += exp((f32(X[at + i]) - top) * scale); }
   let inverse = 1f / sum;
-  for (var i = 0u; i < seen; i++) { Y[at + i] *= inverse; }
-  for (var i = seen; i < keys; i++) { Y[at + i] = 0f; }
+  for (var i = 0u; i < seen; i++) { Y[at + i] = T1(exp((f32(X[at + i]) - top) * scale) * inverse); }
+  for (var i = seen; i < keys; i++) { Y[at + i] = T1(0f); }
 }
 ";
 
 /// `size` = rows in all, keys, unused, and the scale's bits.
 pub const CAUSAL_SOFTMAX_GRAD: &str = "
-@group(0) @binding(0) var<storage, read_write> P: array<f32>;
-@group(0) @binding(1) var<storage, read_write> G: array<f32>;
-@group(0) @binding(2) var<storage, read_write> Y: array<f32>;
+@group(0) @binding(0) var<storage, read_write> P: array<T0>;
+@group(0) @binding(1) var<storage, read_write> G: array<T1>;
+@group(0) @binding(2) var<storage, read_write> Y: array<T2>;
 @group(0) @binding(3) var<storage, read> size: array<u32>;
 @compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
   let row = (wg.y * wgs.x + wg.x) * 64u + local;
@@ -307,7 +322,38 @@ pub const CAUSAL_SOFTMAX_GRAD: &str = "
   let keys = size[1]; let scale = bitcast<f32>(size[3]);
   let at = row * keys;
   var sum = 0f;
-  for (var i = 0u; i < keys; i++) { sum = fma(P[at + i], G[at + i], sum); }
-  for (var i = 0u; i < keys; i++) { Y[at + i] = scale * P[at + i] * (G[at + i] - sum); }
+  for (var i = 0u; i < keys; i++) { sum = fma(f32(P[at + i]), f32(G[at + i]), sum); }
+  for (var i = 0u; i < keys; i++) { Y[at + i] = T2(scale * f32(P[at + i]) * (f32(G[at + i]) - sum)); }
+}
+";
+
+/// `size` = numbers in all.
+pub const SWIGLU: &str = "
+@group(0) @binding(0) var<storage, read_write> X: array<T0>;
+@group(0) @binding(1) var<storage, read_write> U: array<T1>;
+@group(0) @binding(2) var<storage, read_write> Y: array<T2>;
+@group(0) @binding(3) var<storage, read> size: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+  let i = (wg.y * wgs.x + wg.x) * 64u + local;
+  if (i >= size[0]) { return; }
+  let x = f32(X[i]);
+  // Beyond 80 the exponential would leave the numbers that WGSL promises.
+  Y[i] = T2(x / (1f + exp(min(-x, 80f))) * f32(U[i]));
+}
+";
+
+/// `size` = numbers in all.
+pub const SWIGLU_GRAD: &str = "
+@group(0) @binding(0) var<storage, read_write> X: array<T0>;
+@group(0) @binding(1) var<storage, read_write> U: array<T1>;
+@group(0) @binding(2) var<storage, read_write> G: array<T2>;
+@group(0) @binding(3) var<storage, read_write> Y: array<T3>;
+@group(0) @binding(4) var<storage, read> size: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+  let i = (wg.y * wgs.x + wg.x) * 64u + local;
+  if (i >= size[0]) { return; }
+  let x = f32(X[i]);
+  let s = 1f / (1f + exp(min(-x, 80f)));
+  Y[i] = T3(f32(G[i]) * f32(U[i]) * s * (1f + x * (1f - s)));
 }
 ";

@@ -22,11 +22,9 @@ pub fn reader(kind: GgmlType, inner: &str) -> String {
     // `at` is the block's first byte, `e` the number's place in the block.
     let body = match kind {
         GgmlType::F32 => "return vec4f(bitcast<f32>(B[at / 4u]));",
-        GgmlType::F16 => {
-            "let lo = u32at(at); let hi = u32at(at + 4u); return vec4f(unpack2x16float(lo), unpack2x16float(hi));"
-        }
+        GgmlType::F16 => "return vec4f(unpack2x16float(B[at / 4u]), unpack2x16float(B[at / 4u + 1u]));",
         GgmlType::BF16 => {
-            "let w = vec2u(u32at(at), u32at(at + 4u));
+            "let w = vec2u(B[at / 4u], B[at / 4u + 1u]);
   return bitcast<vec4f>(vec4u(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u));"
         }
         GgmlType::Q8_0 => "return signed(u32at(at + 2u + e)) * f16at(at);",
@@ -91,7 +89,7 @@ fn scale_min(s: u32, j: u32) -> vec2f {
         }
         _ => "",
     };
-    // F16 and BF16 have no blocks: four numbers are one.
+    // F16 and BF16 have no blocks: four numbers are one, and begin at a word.
     let (block, bytes) = match kind.block() {
         1 => (4, 4 * kind.block_bytes()),
         block => (block, kind.block_bytes()),
