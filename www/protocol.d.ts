@@ -39,7 +39,7 @@ limits: Record<string, number>, };
 
 export type ModelSummary = { name: string, architecture: string, parameters: number, hidden_size: number, layers: number, vocab_size: number, max_position_embeddings: number,
 dtype: string, file_bytes: number,
-device_bytes: number, largest_bytes: number, };
+device_bytes: number, };
 
 export type DataSummary = { name: string,
 format: string, encoding: string, columns: Array<Column>, rows: number,

@@ -110,6 +110,7 @@ impl Opening {
         let (opened, _) = device::open(config.device).await?;
         let head = if causal { HeadKind::CausalLm } else { HeadKind::Classification };
         let loader = Loader::new(folder.weights.clone(), head, outputs, opened.device.clone(), config.frozen())
+            .within(opened.binding())
             .half(opened.half(&config)?);
         let rng = rng::stream(config.training.seed, rng::INIT);
         let adapter = adapter.map(|adapter| adapter.weights);

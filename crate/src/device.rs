@@ -14,6 +14,7 @@ use crate::{
     config::{Config, DeviceChoice, Kernels, MixedPrecision},
     error::{Error, Result},
     event::{DeviceInfo, Environment},
+    platform,
 };
 
 /// An opened device and what is known of it.
@@ -32,6 +33,16 @@ impl Opened {
 
     pub fn is_gpu(&self) -> bool {
         self.info.id == GPU
+    }
+
+    /// Bytes of a weight that one binding holds at most.
+    pub fn binding(&self) -> u64 {
+        self.info.limits.get("maxStorageBufferBindingSize").copied().unwrap_or(u64::MAX)
+    }
+
+    /// Bytes that a run can have, where that is known: no GPU interface tells it.
+    pub fn memory(&self) -> Option<u64> {
+        if self.is_gpu() { None } else { platform::memory() }
     }
 
     /// Whether a run computes in 16 bits: `training.mixed_precision`, as far as the device has them.

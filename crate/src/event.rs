@@ -294,11 +294,9 @@ pub struct ModelSummary {
     pub dtype: String,
     #[ts(type = "number")]
     pub file_bytes: u64,
-    /// Bytes of the weights on a device, while they are not trained in full; and of the largest of them.
+    /// Bytes of the weights on a device, while they are not trained in full.
     #[ts(type = "number")]
     pub device_bytes: u64,
-    #[ts(type = "number")]
-    pub largest_bytes: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]

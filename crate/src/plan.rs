@@ -1,7 +1,7 @@
 //! What a run will do and what it will hold, before it starts.
 
 use crate::{
-    config::{Config, Method, Task},
+    config::{Config, Method, Quantization, TARGET_MODULES, Task},
     device::Opened,
     error::Result,
     event::Plan,
@@ -65,12 +65,14 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
             config.model.max_seq_length
         ));
     }
-    let limit = opened.info.limits.get("maxStorageBufferBindingSize").copied().unwrap_or(u64::MAX);
     let bytes = |(name, shape): &(String, Vec<usize>)| packing.bytes(weights, name, shape, half);
-    if let Some(weight) = shapes.iter().find(|weight| bytes(weight) > limit) {
+    let limit = opened.binding();
+    if config.training.method == Method::Full
+        && let Some(weight) = shapes.iter().find(|weight| bytes(weight) > limit)
+    {
         warnings.push(format!(
-            "{} takes {} bytes, more than the {limit} that this GPU binds at once: choose the CPU device, a smaller \
-             model, or model.quantization.",
+            "{} takes {} bytes, more than the {limit} that this GPU binds at once, and what is trained stays whole: \
+             choose training.method lora, device cpu, or a smaller model.",
             weight.0,
             bytes(weight)
         ));
@@ -81,6 +83,11 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
             counts.total_steps
         ));
     }
+    let weight_bytes = shapes.iter().map(bytes).sum::<u64>() + (total - base) * float;
+    let training_bytes = trainable * float + AdamW::bytes(trainable);
+    let activation_bytes = activations(config, model, longest, trainable, half);
+    let needed = weight_bytes.saturating_add(training_bytes).saturating_add(activation_bytes);
+    warnings.extend(opened.memory().and_then(|there| too_large(config, needed, there)));
     Ok(Plan {
         device: opened.info.id.clone(),
         labels: labels.to_vec(),
@@ -90,35 +97,149 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
         total_steps: counts.total_steps,
         trainable_parameters: trainable,
         total_parameters: total,
-        weight_bytes: shapes.iter().map(bytes).sum::<u64>() + (total - base) * float,
-        training_bytes: trainable * float + AdamW::bytes(trainable),
-        activation_bytes: activations(config, model, longest, half),
+        weight_bytes,
+        training_bytes,
+        activation_bytes,
         config: Box::new(config.into()),
         config_yaml: config.to_yaml(),
         warnings,
     })
 }
 
-/// Bytes that one micro-batch's forward pass keeps for its backward pass, at the longest length: per token and block
-/// the norms' inputs and outputs, the projections before and after rotation, the attention weights twice, and the
-/// feed-forward's three wide tensors. With gradient checkpointing one block at a time, and each block's input. With
-/// `half` all is in 16 bits but what stands between the blocks and goes into their norms, and the head.
-fn activations(config: &Config, model: &LlamaConfig, seq: usize, half: bool) -> u64 {
-    let tokens = (config.training.batch_size * seq) as u64;
-    let d = model.hidden_size as u64;
-    let q = (model.num_attention_heads * model.head_dim) as u64;
-    let kv = (model.num_key_value_heads * model.head_dim) as u64;
-    let weights = (model.num_attention_heads * seq) as u64;
-    let float = size_of::<f32>() as u64;
-    let number = if half { float / 2 } else { float };
-    let block = float * 4 * d + number * (6 * d + 4 * q + 4 * kv + 2 * weights + 3 * model.intermediate_size as u64);
-    let blocks = match config.training.gradient_checkpointing {
-        true => block + float * d * model.num_hidden_layers as u64,
-        false => block * model.num_hidden_layers as u64,
-    };
+/// Bytes that a step holds at its fullest moment beside weights, gradients and moments. Of what is worked on for a moment
+/// it has the largest part; tests/suite/plan.rs measures it. With `half` the blocks compute in 16 bits, see [`kept`].
+fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64, half: bool) -> u64 {
+    let (tokens, blocks) = (wide(config.training.batch_size) * wide(seq), wide(model.num_hidden_layers));
+    let (d, f, vocab) = (wide(model.hidden_size), wide(model.intermediate_size), wide(model.vocab_size));
+    let (full, trainable) = (config.training.method == Method::Full, u128::from(trainable) * FLOAT);
+    let states = tokens * d * FLOAT;
+    let block = tokens * kept(config, model, seq, half);
+    // Going back through a block: the gradients of the feed-forward's wide tensors.
+    let back = 2 * tokens * f * number(half);
     let head = match config.task {
-        Task::TextClassification => tokens * d,
-        Task::TextGeneration => 3 * (tokens * model.vocab_size as u64).min(MOST_LOGITS as u64),
+        Task::TextClassification => states,
+        // Logits and their exponentials, the chosen tokens' rows, gradients to states and weight.
+        Task::TextGeneration => {
+            let weight = if full { 2 * vocab * d } else { 0 };
+            FLOAT * (2 * (tokens * vocab).min(wide(MOST_LOGITS)) + weight) + 3 * states
+        }
     };
-    tokens * (blocks + float * 2 * d) + float * head
+    // Gradients come as activations go, block by block.
+    let fullest = match config.training.gradient_checkpointing {
+        true => {
+            let one = block + back;
+            let later = if full { trainable - trainable / blocks.max(1) } else { 0 };
+            ((blocks + 1) * states + one.max(head)).max(2 * states + one + later)
+        }
+        false => blocks * block + 2 * states + back.max(head),
+    };
+    let earlier = if config.training.gradient_accumulation_steps > 1 { trainable } else { 0 };
+    // The optimizer works on one weight at a time; where all are trained the embedding is the largest.
+    let step = trainable + if full { 3 * vocab.max(f) * d * FLOAT } else { 0 };
+    let beside = (fullest + earlier).max(step) - trainable;
+    u64::try_from(beside).unwrap_or(u64::MAX).min(1 << 60)
+}
+
+/// Bytes of a number in 32 bits.
+const FLOAT: u128 = size_of::<f32>() as u128;
+
+/// Bytes of a number inside a block.
+fn number(half: bool) -> u128 {
+    if half { FLOAT / 2 } else { FLOAT }
+}
+
+/// Wide enough for any configuration.
+fn wide(n: usize) -> u128 {
+    n as u128
+}
+
+/// What to say of a run that needs more bytes than there are: the keys that would make it smaller.
+fn too_large(config: &Config, needed: u64, there: u64) -> Option<String> {
+    if needed <= there {
+        return None;
+    }
+    let training = &config.training;
+    let full = training.method == Method::Full;
+    let dense = matches!(config.model.quantization, Quantization::None | Quantization::Auto);
+    let ways = [
+        (full, "training.method: lora"),
+        (!training.gradient_checkpointing, "training.gradient_checkpointing: true"),
+        (training.batch_size > 1, "a smaller training.batch_size (with training.gradient_accumulation_steps)"),
+        (config.model.max_seq_length > 64, "a smaller model.max_seq_length"),
+        (!full && dense, "model.quantization: q4_0"),
+    ];
+    let ways: Vec<_> = ways.into_iter().filter(|(open, _)| *open).map(|(_, way)| way).collect();
+    let ways = if ways.is_empty() { "only a smaller model helps".to_owned() } else { ways.join(", ") };
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    Some(format!(
+        "The run needs about {} MiB of memory and there are {} MiB: it may break off. What makes it smaller: {ways}.",
+        mib(needed),
+        mib(there)
+    ))
+}
+
+/// Bytes a token that one block keeps for its backward pass: with `half` in 16 bits but for what goes into the norms.
+fn kept(config: &Config, model: &LlamaConfig, seq: usize, half: bool) -> u128 {
+    let (d, f, heads) = (wide(model.hidden_size), wide(model.intermediate_size), wide(model.num_attention_heads));
+    let (q, kv) = (heads * wide(model.head_dim), wide(model.num_key_value_heads) * wide(model.head_dim));
+    let lora = config.training.method == Method::Lora;
+    let trained = |modules: &[&str]| {
+        modules.iter().filter(|module| !lora || config.lora.target_modules.iter().any(|name| name == *module)).count()
+    };
+    // What goes into a trained layer is kept: once for all that share it, or with each one's dropout and its mask.
+    let input = |modules: &[&str], width: u128| match wide(trained(modules)) {
+        count if lora && config.lora.lora_dropout > 0.0 => 2 * count * width,
+        count => count.min(1) * width,
+    };
+    let inputs = input(&["q_proj", "k_proj", "v_proj"], d)
+        + input(&["o_proj"], q)
+        + input(&["gate_proj", "up_proj"], d)
+        + input(&["down_proj"], f);
+    let low = if lora { wide(trained(&TARGET_MODULES) * config.lora.r) } else { 0 };
+    // Rotated queries and keys, values, attention weights, gate and up.
+    let rest = q + 2 * kv + heads * wide(seq) + 2 * f;
+    2 * d * FLOAT + number(half) * (inputs + low + rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RawConfig;
+
+    #[test]
+    fn what_does_not_fit_is_told_with_the_keys_that_help() {
+        let config = |keys: &[(&str, &str)]| {
+            let mut raw = RawConfig::default();
+            keys.iter().for_each(|(key, value)| raw.set(key, value).expect("a key"));
+            Config::resolve(&raw).expect("a configuration")
+        };
+        assert_eq!(too_large(&config(&[]), 5 << 20, 5 << 20), None);
+        let said = too_large(&config(&[]), 5 << 20, 4 << 20).expect("a warning");
+        for part in ["5 MiB", "4 MiB", "gradient_checkpointing: true", "batch_size", "max_seq_length", "q4_0"] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(!said.contains("lora"), "{said}");
+        let full = too_large(&config(&[("training.method", "full")]), 2, 1).expect("a warning");
+        assert!(full.contains("training.method: lora") && !full.contains("q4_0"), "{full}");
+        let least = [
+            ("training.batch_size", "1"),
+            ("training.gradient_checkpointing", "true"),
+            ("model.max_seq_length", "32"),
+            ("model.quantization", "q8_0"),
+        ];
+        assert!(too_large(&config(&least), 2, 1).expect("a warning").contains("smaller model"));
+    }
+
+    #[test]
+    fn no_configuration_makes_the_plan_overflow() {
+        let mut raw = RawConfig::default();
+        raw.set("training.batch_size", "65536").expect("a key");
+        let config = Config::resolve(&raw).expect("a configuration");
+        let json = serde_json::json!({
+            "model_type": "llama", "vocab_size": 1 << 20, "hidden_size": 1 << 16, "intermediate_size": 1 << 18,
+            "num_hidden_layers": 1000, "num_attention_heads": 1 << 10, "num_key_value_heads": 1 << 10,
+        });
+        let model = LlamaConfig::from_json(json.to_string().as_bytes()).expect("config");
+        assert_eq!(activations(&config, &model, 1 << 20, 1 << 50, false), 1 << 60);
+    }
 }

@@ -38,6 +38,20 @@ impl Blob for Memory {
     }
 }
 
+/// Bytes of memory that are free, where the system tells: in a tab all that a 32-bit module can address.
+pub fn memory() -> Option<u64> {
+    #[cfg(target_family = "wasm")]
+    {
+        Some(1 << 32)
+    }
+    #[cfg(not(target_family = "wasm"))]
+    {
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1 << 10)
+    }
+}
+
 /// Seconds since some fixed moment.
 pub fn now() -> f64 {
     #[cfg(target_family = "wasm")]

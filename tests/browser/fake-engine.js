@@ -239,7 +239,7 @@ async function handle(command, files) {
       const config = files.find(({ name }) => name === 'config.json');
       if (!config) return fail(`${command.name}: config.json is missing.`, 'Choose a folder in Hugging Face’s layout with config.json, model.safetensors and tokenizer.json.');
       await sleep(200);
-      model = { type: 'model_opened', name: command.name, architecture: 'LlamaForCausalLM', parameters: 2_293_760, hidden_size: 192, layers: 4, vocab_size: 4096, max_position_embeddings: 512, dtype: 'F16', file_bytes: 4_602_000, device_bytes: 9_175_040, largest_bytes: 3_145_728 };
+      model = { type: 'model_opened', name: command.name, architecture: 'LlamaForCausalLM', parameters: 2_293_760, hidden_size: 192, layers: 4, vocab_size: 4096, max_position_embeddings: 512, dtype: 'F16', file_bytes: 4_602_000, device_bytes: 9_175_040 };
       return emit(model);
     }
     case 'open_data': {

@@ -43,7 +43,7 @@ test('the read-out finds the nearest step', () => {
 test('an empty field is an absent key, and others keep their kind', () => {
   assert.deepEqual(toConfig(choices), {
     task: 'text-classification', device: 'auto',
-    model: { name_or_path: 'starter' }, data: { train_file: 'mail.csv', text_column: 'text', label_column: 'label' }, training: {}, lora: {},
+    model: { name_or_path: 'starter' }, data: { train_file: 'mail.csv', text_column: 'text', label_column: 'label' }, training: {}, lora: {}, recovery: {},
   })
   const config = toConfig({ ...choices, form: { batch_size: '0', learning_rate: '1e-3', method: 'full', target_modules: 'q_proj,v_proj', seed: '' } })
   assert.deepEqual(config.training, { batch_size: 0, learning_rate: 0.001, method: 'full' })
@@ -63,6 +63,7 @@ test('a written configuration goes onto the form and comes back whole', () => {
     data: { train_file: 'mail.csv', validation_split: 0.25, text_column: 'text', label_column: 'label', max_eval_samples: 10 },
     training: { method: 'full', learning_rate: 3e-7, adam_epsilon: 1e-8, seed: 0 },
     lora: { r: 4, target_modules: ['v_proj', 'q_proj'] },
+    recovery: { max_retries: 1 },
   }
   const { form, kept, device, textColumn, labelColumn, regression, files } = fromConfig(written)
   assert.deepEqual(files, ['starter', 'mail.csv'])
@@ -72,7 +73,7 @@ test('a written configuration goes onto the form and comes back whole', () => {
 
 test('absent keys are empty fields, and what the form cannot show is refused, not lost', () => {
   // As the engine sends it: null where nothing is written.
-  const nothing = { model: {}, data: {}, training: { seed: null, batch_size: null }, lora: { target_modules: null } }
+  const nothing = { model: {}, data: {}, training: { seed: null, batch_size: null }, lora: { target_modules: null }, recovery: {} }
   assert.deepEqual(fromConfig(nothing), { form: {}, kept: {}, device: undefined, textColumn: undefined, labelColumn: undefined, regression: false, files: [] })
   assert.equal(fromConfig({ ...nothing, lora: { target_modules: [...MODULES].reverse() } }).form.target_modules, '', 'all of them is the default')
   const odd = fromConfig({ ...nothing, device: 'tpu', model: { num_labels: 1 }, training: { learning_rate: NaN }, lora: { target_modules: [] } })
@@ -107,9 +108,9 @@ test("the form's kinds and choices are the engine's", async () => {
 })
 
 test('keys without a field, of today and of tomorrow, are kept', () => {
-  const written = { task: 'text-classification', device: 'cpu', model: {}, data: {}, training: { save_steps: 7 }, lora: {}, recovery: { retries: 2 } }
+  const written = { task: 'text-classification', device: 'cpu', model: {}, data: {}, training: { report_to: 'tensorboard' }, lora: {}, recovery: { retries: 2 } }
   const { kept, form } = fromConfig(written)
-  assert.deepEqual(kept, { task: 'text-classification', 'training.save_steps': 7, 'recovery.retries': 2 })
+  assert.deepEqual(kept, { task: 'text-classification', 'training.report_to': 'tensorboard', 'recovery.retries': 2 })
   const back = toConfig({ ...choices, form, kept, model: '', data: '', textColumn: '', labelColumn: '', device: 'cpu' })
   assert.deepEqual(back, written)
 })

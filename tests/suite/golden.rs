@@ -2,7 +2,11 @@
 
 #![allow(clippy::disallowed_methods)]
 
-use std::{path::PathBuf, rc::Rc};
+use std::{
+    path::PathBuf,
+    rc::Rc,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use burn::tensor::{Device, Tensor};
 use paddock::{
@@ -97,6 +101,12 @@ fn input(expected: &Expected, causal: bool) -> Batch {
 
 pub fn batch(ids: Vec<i32>, rows: usize, seq: usize, last: Vec<i32>, targets: Targets) -> Batch {
     Batch { tokens: rows * seq, ids, batch: rows, seq, last, targets, rows: (0..rows).collect(), micro: 0, micros: 1 }
+}
+
+/// Dropout draws from one generator for all threads: what is seeded and compared runs alone.
+pub fn dropout_alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn values(tensor: Tensor<2>) -> Vec<f32> {

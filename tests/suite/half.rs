@@ -25,7 +25,7 @@ use paddock::{
 };
 use pollster::block_on;
 
-use crate::golden::{ADAMW, batch};
+use crate::golden::{ADAMW, batch, dropout_alone};
 
 fn devices() -> Vec<Device> {
     static GPU: OnceLock<Opened> = OnceLock::new();
@@ -113,6 +113,7 @@ impl Run {
         let (mut trainer, input) = (self.trainer(half, device), self.input());
         assert_eq!(trainer.scaler.is_some(), half);
         let rate = if self.packing == Packing::Dense { 2e-3 } else { 5e-2 };
+        let _alone = dropout_alone();
         (0..steps)
             .map(|step| {
                 trainer.accumulate(&input, 1.0, step);

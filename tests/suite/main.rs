@@ -8,6 +8,7 @@ mod half;
 mod hostile;
 mod hub;
 mod memory;
+mod plan;
 mod protocol;
 mod qlora;
 mod runs;

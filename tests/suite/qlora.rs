@@ -1,5 +1,7 @@
 //! LoRA on a base in blocks: the same run as on the base that those blocks stand for, in the memory that they take.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::rc::Rc;
 
 use burn::tensor::Device;
@@ -20,7 +22,7 @@ use paddock::{
 };
 use pollster::block_on;
 
-use crate::golden::{ADAMW, batch};
+use crate::golden::{ADAMW, batch, dropout_alone};
 
 fn config() -> LlamaConfig {
     let json = serde_json::json!({
@@ -50,7 +52,11 @@ fn weights(blocks: Option<GgmlType>, dtype: DType) -> Rc<Weights> {
 }
 
 fn load(weights: &Rc<Weights>, packing: Packing) -> Llama {
-    let mut loader = Loader::new(weights.clone(), HeadKind::CausalLm, 0, Device::flex(), packing);
+    load_within(weights, packing, u64::MAX)
+}
+
+fn load_within(weights: &Rc<Weights>, packing: Packing, limit: u64) -> Llama {
+    let mut loader = Loader::new(weights.clone(), HeadKind::CausalLm, 0, Device::flex(), packing).within(limit);
     let mut rng = rng::stream(0, rng::INIT);
     loop {
         if let Some(model) = block_on(loader.advance(&mut rng)).expect("weights") {
@@ -59,7 +65,12 @@ fn load(weights: &Rc<Weights>, packing: Packing) -> Llama {
     }
 }
 
-fn losses(mut model: Llama, recompute: bool) -> Vec<f64> {
+fn losses(model: Llama, recompute: bool) -> Vec<f64> {
+    train(model, recompute).0
+}
+
+/// Losses of ten steps, and the gradients of the first.
+fn train(mut model: Llama, recompute: bool) -> (Vec<f64>, Vec<f32>) {
     let device = Device::flex();
     let lora = LoraConfig {
         r: 4,
@@ -71,14 +82,18 @@ fn losses(mut model: Llama, recompute: bool) -> Vec<f64> {
     let mut trainer = Trainer::new(model, ADAMW, device, recompute);
     let ids: Vec<i32> = (0..48).map(|i| (i * 37 + 11) % 96).collect();
     let input = batch(ids.clone(), 3, 16, vec![], Targets::Tokens(ids));
-    (0..10)
-        .map(|step| {
-            trainer.accumulate(&input, 1.0, step);
-            let outcome = block_on(trainer.outcome()).expect("step");
-            trainer.apply(5e-2, 1.0);
-            outcome.loss
-        })
-        .collect()
+    let (_alone, mut gradients) = (dropout_alone(), Vec::new());
+    let mut step = |step| {
+        trainer.accumulate(&input, 1.0, step);
+        if step == 0 {
+            let all = trainer.gradients().into_iter();
+            gradients = all.flat_map(|(_, grad)| grad.into_data().try_into_vec::<f32>().expect("f32")).collect();
+        }
+        let outcome = block_on(trainer.outcome()).expect("step");
+        trainer.apply(5e-2, 1.0);
+        outcome.loss
+    };
+    ((0..10).map(&mut step).collect(), gradients)
 }
 
 #[test]
@@ -90,6 +105,35 @@ fn training_on_blocks_is_training_on_what_they_stand_for() {
             assert!(dense[9] < dense[0] - 0.05, "{dense:?}");
             for (packed, dense) in packed.iter().zip(&dense) {
                 assert!((packed - dense).abs() < 1e-4 * dense, "{} {packed} {dense}", kind.name());
+            }
+        }
+    }
+}
+
+/// A device that binds 8 KiB at once: the embedding, which is the head too, and the feed-forward are in parts.
+#[test]
+fn weights_beyond_a_binding_are_held_in_parts() {
+    let limit = 8 << 10;
+    for (packing, dtype) in [
+        (Packing::Dense, DType::F32),
+        (Packing::Quantized(GgmlType::Q8_0), DType::F16),
+        (Packing::Quantized(GgmlType::Q4_0), DType::F32),
+    ] {
+        let weights = weights(None, dtype);
+        let (mut whole, mut parts) = (load(&weights, packing), load_within(&weights, packing, limit));
+        let bytes = |model: &mut Llama| model.params_mut().iter().map(|param| param.bytes()).sum::<u64>();
+        assert!(bytes(&mut parts) >= bytes(&mut whole) && bytes(&mut parts) < bytes(&mut whole) + 1000);
+        let largest = |model: &mut Llama| model.params_mut().iter().map(|param| param.largest()).max();
+        assert!(largest(&mut whole) > Some(limit) && largest(&mut parts) <= Some(limit));
+        for recompute in [false, true] {
+            let (wanted, wanted_grads) = train(whole.clone(), recompute);
+            let (got, grads) = train(parts.clone(), recompute);
+            assert!(wanted[9] < wanted[0] - 0.05, "{wanted:?}");
+            wanted.iter().zip(&got).for_each(|(a, b)| assert!((a - b).abs() < 1e-5 * a, "{wanted:?} {got:?}"));
+            assert_eq!(wanted_grads.len(), grads.len());
+            let scale = wanted_grads.iter().fold(0f32, |most, grad| most.max(grad.abs()));
+            for (a, b) in wanted_grads.iter().zip(&grads) {
+                assert!((a - b).abs() < 1e-5 * scale, "{a} {b} of {scale}");
             }
         }
     }

@@ -133,7 +133,7 @@ export function fromConfig(config) {
   /** @type {Form} */
   const form = {};
   for (const { key, section, kind } of FIELDS) {
-    const value = /** @type {any} */ (config[section])[key] ?? null;
+    const value = /** @type {any} */ (config[section] ?? {})[key] ?? null;
     if (value === null) continue;
     // An empty list is not the default's empty field: the engine refuses it.
     if (kind === 'modules') form[key] = value.length === MODULES.length && MODULES.every((name) => value.includes(name)) ? '' : value.join(',') || ',';
@@ -186,6 +186,6 @@ export function namedField(message) {
  * @param {RawConfig} config a plan's, every default filled in @param {Field} field @returns {string | undefined}
  */
 export function taken(config, { key, section }) {
-  const value = /** @type {any} */ (config[section])[key] ?? undefined;
+  const value = /** @type {any} */ (config[section] ?? {})[key] ?? undefined;
   return value === undefined ? undefined : String(value);
 }

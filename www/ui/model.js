@@ -74,19 +74,14 @@ function modelCard(state) {
 }
 
 /**
- * What can be told before the data is known: the weights, and the largest table against the card's own limit. The plan tells the rest.
+ * What can be told before the data is known: the weights alone. The plan tells the rest.
  * @param {State} state
  */
 function fits({ model, environment, device }) {
   if (!model || !environment) return null;
   const id = device === 'auto' ? environment.chosen : device;
-  const info = environment.devices.find((one) => one.id === id);
   const weights = model.device_bytes;
-  const table = model.largest_bytes;
-  const limit = info?.limits.maxStorageBufferBindingSize;
-  let key = 'fits';
-  if (id === 'cpu' && environment.platform === 'browser' && weights > WASM_MEMORY * 0.75) key = 'too_large_cpu';
-  else if (id === 'gpu' && limit !== undefined && table > limit) key = 'too_large_gpu';
-  const text = t(`model.${key}`, { device: t(`device.${id}`), bytes: bytes(weights), table: bytes(table), limit: bytes(limit ?? WASM_MEMORY) });
+  const key = id === 'cpu' && environment.platform === 'browser' && weights > WASM_MEMORY * 0.75 ? 'too_large_cpu' : 'fits';
+  const text = t(`model.${key}`, { device: t(`device.${id}`), bytes: bytes(weights), limit: bytes(WASM_MEMORY) });
   return h('p', { class: key === 'fits' ? 'verdict verdict-good' : 'verdict verdict-bad', 'data-testid': 'model-fits' }, text);
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod fuzz;
 mod lint;
 mod setup;
 mod shop;
@@ -22,6 +23,8 @@ cargo xtask test [half]        all tests; the last line counts them
     --native                   only the crates and scripts
     --browser                  only the page, in Chromium
 cargo xtask check              formatting, clippy, source rules, then all tests
+cargo xtask fuzz [N] [reader…]  damaged files, N (a million) for each reader: safetensors gguf configurations
+                               adapters run_files tokenizer_models tokenizer_files
 cargo xtask bench [browser N]  training speed in Chromium over N steps, into bench/results
 cargo xtask data [name…]       sample data into .paddock/data: spam, sotu, snippets (default: spam sotu)";
 
@@ -59,6 +62,7 @@ fn run(arguments: &[String]) -> Result<bool> {
             no_more(rest)?;
             check::run(&mut shop)
         }
+        "fuzz" => fuzz::run(&mut shop, rest),
         "bench" => bench::run(&mut shop, rest),
         "data" => {
             setup::get(&mut shop, &[Need::Npm])?;

@@ -26,6 +26,8 @@ enum Value {
     Dense(Tensor<2>),
     /// Frozen, in blocks.
     Packed(Packed),
+    /// Frozen, and larger than the device binds at once: these rows each, the last one fewer. No part is in parts.
+    Parts(usize, Vec<Param>),
 }
 
 impl Param {
@@ -36,6 +38,12 @@ impl Param {
     /// A weight that stays in blocks and is never trained.
     pub fn packed(name: impl Into<String>, value: Packed) -> Self {
         Self { name: name.into(), vector: false, trainable: false, value: Value::Packed(value), leaf: None }
+    }
+
+    /// A matrix of several row by row, all but the last with the same even number of rows; never trained.
+    pub fn parts(name: impl Into<String>, parts: Vec<Self>) -> Self {
+        let step = parts.first().map_or(1, |part| part.dims()[0]);
+        Self { name: name.into(), vector: false, trainable: false, value: Value::Parts(step, parts), leaf: None }
     }
 
     /// What a forward pass uses of a vector or an adapter. Of a matrix it takes [`Self::linear`] or [`Self::select`],
@@ -55,6 +63,10 @@ impl Param {
             Value::Dense(value) if rows == (0..value.dims()[0]) => value.clone(),
             Value::Dense(value) => value.clone().slice([rows]),
             Value::Packed(packed) => packed.select(packed.ids(rows)),
+            Value::Parts(step, parts) => {
+                let rows = within(*step, parts, rows).map(|(part, rows, _)| part.rows(rows));
+                Tensor::cat(rows.collect(), 0)
+            }
         }
     }
 
@@ -63,6 +75,7 @@ impl Param {
         match &self.value {
             Value::Dense(_) => linear(x, self.tensor()),
             Value::Packed(packed) => packed.linear(x),
+            Value::Parts(_, parts) => Tensor::cat(parts.iter().map(|part| part.linear(x.clone())).collect(), 1),
         }
     }
 
@@ -72,6 +85,10 @@ impl Param {
             Value::Dense(_) => linear(x, self.rows(rows)),
             Value::Packed(packed) if rows.len() == packed.dims()[0] => packed.linear(x),
             Value::Packed(packed) => packed.slice(rows).linear(x),
+            Value::Parts(step, parts) => {
+                let outputs = within(*step, parts, rows).map(|(part, rows, _)| part.linear_rows(rows, x.clone()));
+                Tensor::cat(outputs.collect(), 1)
+            }
         }
     }
 
@@ -81,6 +98,13 @@ impl Param {
             Value::Dense(_) => matmul(g, self.rows(rows), Layout::Nn),
             Value::Packed(packed) if rows.len() == packed.dims()[0] => packed.back(g),
             Value::Packed(packed) => packed.slice(rows).back(g),
+            Value::Parts(step, parts) => {
+                let [lines, columns] = [g.dims()[0], self.dims()[1]];
+                within(*step, parts, rows)
+                    .map(|(part, rows, place)| part.back_rows(rows, g.clone().narrow(1, place.start, place.len())))
+                    .reduce(|sum, part| sum + part)
+                    .unwrap_or_else(|| Tensor::zeros([lines, columns], &g.device()))
+            }
         }
     }
 
@@ -89,6 +113,19 @@ impl Param {
         match &self.value {
             Value::Dense(_) => self.tensor().select(0, ids),
             Value::Packed(packed) => packed.select(ids),
+            Value::Parts(step, parts) => {
+                // Every part gives a row for every number: its own, or one that is not counted.
+                let one = |(at, part): (usize, &Self)| {
+                    let place = ids.clone().sub_scalar((at * step) as i64);
+                    let last = part.dims()[0] as i64 - 1;
+                    let inside = place.clone().equal(place.clone().clamp(0, last));
+                    let rows = part.select(place.clamp(0, last));
+                    let shape = rows.shape();
+                    rows.mask_fill(inside.bool_not().unsqueeze_dim::<2>(1).expand(shape), 0.0)
+                };
+                let sum = parts.iter().enumerate().map(one).reduce(|sum, part| sum + part);
+                sum.unwrap_or_else(|| Tensor::zeros([ids.dims()[0], 0], &ids.device()))
+            }
         }
     }
 
@@ -101,6 +138,10 @@ impl Param {
         match &self.value {
             Value::Dense(value) => value.dims(),
             Value::Packed(packed) => packed.dims(),
+            Value::Parts(step, parts) => {
+                let [last, columns] = parts.last().map_or([0, 0], Self::dims);
+                [step * parts.len().saturating_sub(1) + last, columns]
+            }
         }
     }
 
@@ -109,6 +150,15 @@ impl Param {
         match &self.value {
             Value::Dense(_) => self.elements() * size_of::<f32>() as u64,
             Value::Packed(packed) => packed.bytes(),
+            Value::Parts(_, parts) => parts.iter().map(Self::bytes).sum(),
+        }
+    }
+
+    /// Bytes of the largest part.
+    pub fn largest(&self) -> u64 {
+        match &self.value {
+            Value::Parts(_, parts) => parts.iter().map(Self::bytes).max().unwrap_or_default(),
+            _ => self.bytes(),
         }
     }
 
@@ -132,5 +182,71 @@ impl Param {
 
     pub fn elements(&self) -> u64 {
         self.shape().iter().map(|n| *n as u64).product()
+    }
+}
+
+/// Which rows of which parts `rows` are, and their places among them.
+fn within(
+    step: usize,
+    parts: &[Param],
+    rows: Range<usize>,
+) -> impl Iterator<Item = (&Param, Range<usize>, Range<usize>)> {
+    let first = rows.start / step;
+    parts.iter().enumerate().skip(first).map_while(move |(at, part)| {
+        let start = at * step;
+        let (from, to) = (rows.start.max(start), rows.end.min(start + part.dims()[0]));
+        (from < to).then(|| (part, from - start..to - start, from - rows.start..to - rows.start))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods)]
+
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::{rng, weights::ggml::GgmlType};
+
+    fn values(tensor: Tensor<2>) -> Vec<f32> {
+        tensor.into_data().try_into_vec().expect("f32")
+    }
+
+    #[test]
+    fn parts_are_the_matrix_that_they_are_parts_of() {
+        let device = Device::flex();
+        let (vocab, width) = (22, 64);
+        let random = |rows: usize, columns: usize, seed: u64| {
+            let values = rng::normal(&mut rng::stream(seed, 7), rows * columns, 1.0);
+            (Tensor::<2>::from_data(TensorData::new(values.clone(), [rows, columns]), &device), values)
+        };
+        let (dense, numbers) = random(vocab, width, 1);
+        let blocks = |from: usize, to: usize| {
+            let bytes = GgmlType::Q4_0.quantize(&numbers[from * width..to * width]).expect("a type that is written");
+            Param::packed("w", Packed::new(GgmlType::Q4_0, [to - from, width], &bytes, &device))
+        };
+        let places = [0..8, 8..16, 16..22];
+        let rows = |part: &Range<usize>| Param::new("w", dense.clone().slice([part.clone()]), false);
+        let both = [
+            (Param::new("w", dense.clone(), false), Param::parts("w", places.iter().map(rows).collect())),
+            (blocks(0, vocab), Param::parts("w", places.iter().map(|part| blocks(part.start, part.end)).collect())),
+        ];
+        for (whole, parts) in both {
+            assert_eq!((whole.dims(), whole.elements()), (parts.dims(), parts.elements()));
+            let ids = Tensor::<1, Int>::from_data(TensorData::new(vec![21i32, 0, 8, 7, 15, 16, 21], [7]), &device);
+            assert_eq!(values(whole.select(ids.clone())), values(parts.select(ids)));
+            let (x, g) = (random(3, width, 2).0, random(3, vocab, 3).0);
+            let close = |a: Tensor<2>, b: Tensor<2>| {
+                assert_eq!(a.dims(), b.dims());
+                values(a).iter().zip(&values(b)).for_each(|(a, b)| assert!((a - b).abs() < 1e-4, "{a} {b}"));
+            };
+            close(whole.linear(x.clone()), parts.linear(x.clone()));
+            for range in [0..22, 0..8, 2..8, 6..10, 4..22, 20..22] {
+                let g = g.clone().narrow(1, 0, range.len());
+                assert_eq!(values(whole.rows(range.clone())), values(parts.rows(range.clone())));
+                close(whole.linear_rows(range.clone(), x.clone()), parts.linear_rows(range.clone(), x.clone()));
+                close(whole.back_rows(range.clone(), g.clone()), parts.back_rows(range, g));
+            }
+        }
     }
 }

@@ -141,7 +141,6 @@ impl Folder {
             dtype: self.weights.main_type().into(),
             file_bytes: self.weights.bytes(),
             device_bytes: shapes.iter().map(held).sum(),
-            largest_bytes: shapes.iter().map(held).max().unwrap_or_default(),
         }
     }
 }
@@ -235,6 +234,8 @@ pub struct Loader {
     outputs: usize,
     device: Device,
     packing: Packing,
+    /// Bytes that a weight takes at most before it is held in parts.
+    limit: u64,
     half: bool,
     /// What is still to come, last first.
     todo: Vec<(String, Vec<usize>)>,
@@ -248,7 +249,14 @@ impl Loader {
         let mut todo = Llama::shapes(&weights.config, head, outputs);
         todo.reverse();
         let total = todo.len();
-        Self { weights, head, outputs, device, packing, half: false, todo, done: HashMap::new(), total }
+        let limit = u64::MAX;
+        Self { weights, head, outputs, device, packing, limit, half: false, todo, done: HashMap::new(), total }
+    }
+
+    /// Holds matrices that take more bytes than this in parts, for a device that cannot bind them whole. Such a matrix
+    /// cannot be trained.
+    pub fn within(self, limit: u64) -> Self {
+        Self { limit, ..self }
     }
 
     /// Whether the model's blocks compute in 16 bits; see [`Packing::of`] for its weights.
@@ -282,16 +290,23 @@ impl Loader {
 
     async fn read(&self, name: &str, shape: &[usize], rng: &mut impl Rng) -> Result<Param> {
         let weights = &self.weights;
-        let packed = |kind, shape, bytes: &[u8]| Ok(Param::packed(name, Packed::new(kind, shape, bytes, &self.device)));
-        let blocks = match shape {
-            [rows, columns] => self.packing.of(weights, name, self.half).map(|kind| (kind, [*rows, *columns])),
-            _ => None,
+        let (rows, columns, vector) = match shape {
+            [rows, columns] => (*rows, *columns, false),
+            _ => (1, shape.iter().product(), true),
         };
-        if let Some((kind, shape)) = blocks
+        // A classification head is trained.
+        let limit = if name == "score.weight" { u64::MAX } else { self.limit };
+        let packed = |kind, bytes: &[u8]| {
+            let part = |rows, bytes: &[u8]| Packed::new(kind, [rows, columns], bytes, &self.device);
+            let part = |rows, bytes: &[u8]| Param::packed(name, part(rows, bytes));
+            in_parts(name, rows, step(bytes.len(), rows, limit), bytes, part)
+        };
+        let kind = if vector { None } else { self.packing.of(weights, name, self.half) };
+        if let Some(kind) = kind
             && let Some((stored, bytes)) = weights.packed(name).await?
             && stored == kind
         {
-            return packed(kind, shape, &bytes);
+            return Ok(packed(kind, &bytes));
         }
         let values = if name == "score.weight" && !weights.has_head(self.outputs) {
             normal(rng, shape.iter().product(), weights.config.initializer_range as f32)
@@ -300,17 +315,39 @@ impl Loader {
         };
         // A matrix with a number beyond F16's range stays in 32 bits.
         let fits = |kind| kind != GgmlType::F16 || values.iter().all(|v| f16::from_f32(*v).is_finite());
-        if let Some((kind, shape)) = blocks.filter(|(kind, _)| fits(*kind)) {
+        if let Some(kind) = kind.filter(|kind| fits(*kind)) {
             let missing = || Error::weights(WEIGHTS, Some(name), format!("{kind:?}"), "a type that is only read");
-            return packed(kind, shape, &kind.quantize(&values).ok_or_else(missing)?);
+            return Ok(packed(kind, &kind.quantize(&values).ok_or_else(missing)?));
         }
-        let (rows, columns, vector) = match shape {
-            [rows, columns] => (*rows, *columns, false),
-            _ => (1, values.len(), true),
+        let dense = |rows, values: Vec<f32>| {
+            Param::new(name, Tensor::from_data(TensorData::new(values, [rows, columns]), &self.device), vector)
         };
-        let tensor = Tensor::from_data(TensorData::new(values, [rows, columns]), &self.device);
-        Ok(Param::new(name, tensor, vector))
+        let step = step(size_of_val(values.as_slice()), rows, limit);
+        Ok(match rows <= step {
+            // Without a copy.
+            true => dense(rows, values),
+            false => in_parts(name, rows, step, &values, |rows, values| dense(rows, values.to_vec())),
+        })
     }
+}
+
+/// Rows of a matrix that a binding of `limit` bytes holds, in fours (see [`Param::linear_rows`]); all where it can.
+fn step(bytes: usize, rows: usize, limit: u64) -> usize {
+    // Blocks take up to two words more, see `Packed::new`.
+    let most = limit.saturating_sub(8);
+    if bytes as u64 <= most || rows <= 4 {
+        return rows;
+    }
+    (most as usize / bytes.div_ceil(rows) / 4 * 4).max(4)
+}
+
+/// A matrix whole, or in parts of `step` rows; `part` makes one of so many rows.
+fn in_parts<T>(name: &str, rows: usize, step: usize, data: &[T], part: impl Fn(usize, &[T]) -> Param) -> Param {
+    if rows <= step {
+        return part(rows, data);
+    }
+    let row = (data.len() / rows).max(1);
+    Param::parts(name, data.chunks(step * row).map(|data| part(data.len() / row, data)).collect())
 }
 
 /// `config.json` as bytes.

@@ -177,7 +177,7 @@ pub fn config() -> Value {
 }
 
 /// Byte-level BPE without merges: every byte is a token.
-fn tokenizer() -> Value {
+pub fn tokenizer() -> Value {
     // GPT-2's table: printable bytes stand for themselves, the others for the letters from U+0100.
     let mut next = 0x100;
     let mut vocab = BTreeMap::new();

@@ -263,7 +263,10 @@ impl Session {
         let head = plan::head(self.config.task);
         let device = self.opened.device.clone();
         let half = self.opened.half(&self.config)?;
-        Ok(Loader::new(self.folder.weights.clone(), head, outputs, device, self.config.packing()).half(half))
+        // What is trained stays whole.
+        let limit = if self.config.training.method == Method::Full { u64::MAX } else { self.opened.binding() };
+        let loader = Loader::new(self.folder.weights.clone(), head, outputs, device, self.config.packing());
+        Ok(loader.half(half).within(limit))
     }
 
     async fn load(&mut self) -> Result<Vec<Event>> {
