@@ -183,7 +183,7 @@ const config = () =>
     regression: state.regression,
   });
 
-/** What was kept of a file, without a key that was chosen here since. @param {import('./config.js').KeptKey} key */
+/** What was kept of a file, without a key that was chosen here since. @param {string} key */
 function keptWithout(key) {
   const { [key]: _, ...rest } = state.kept;
   return rest;

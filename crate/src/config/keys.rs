@@ -9,7 +9,7 @@ use super::{
     resolved::{
         BestMetric, DeviceChoice, Kernels, Method, MixedPrecision, ModelType, Quantization, ReportTo, Schedule, Task,
     },
-    rule::{Field, Key, above, all_of, below_one, flag, section, share, text, whole, within},
+    rule::{Field, Key, Section, above, all_of, below_one, flag, section, share, text, whole, within},
 };
 use crate::error::Error;
 
@@ -182,26 +182,9 @@ section! {
     }
 }
 
-/// A part of the file: its name (empty for the top), what it is and its keys.
-pub struct Section {
-    pub name: &'static str,
-    pub doc: &'static str,
-    pub keys: &'static [Key],
-}
-
-/// In the order of the file.
-pub const SECTIONS: [Section; 6] = [
-    Section { name: "", doc: RawConfig::DOC, keys: RawConfig::KEYS },
-    Section { name: "model", doc: ModelSection::DOC, keys: ModelSection::KEYS },
-    Section { name: "data", doc: DataSection::DOC, keys: DataSection::KEYS },
-    Section { name: "training", doc: TrainingSection::DOC, keys: TrainingSection::KEYS },
-    Section { name: "lora", doc: LoraSection::DOC, keys: LoraSection::KEYS },
-    Section { name: "recovery", doc: RecoverySection::DOC, keys: RecoverySection::KEYS },
-];
-
 /// Every key, in the order of the file.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    SECTIONS.iter().flat_map(|section| section.keys)
+    RawConfig::SECTIONS.iter().flat_map(|section| section.keys)
 }
 
 /// By its full name.

@@ -16,6 +16,13 @@ pub struct Key {
     pub rule: Rule,
 }
 
+/// A part of the file: its name (empty for the top), what it is and its keys.
+pub struct Section {
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub keys: &'static [Key],
+}
+
 /// What a value has to be, and what it is where the key is absent.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
@@ -376,7 +383,8 @@ macro_rules! words {
 pub(crate) use words;
 
 /// A section twice: as a person writes it, every key optional and unknown ones refused, and resolved; with its table of
-/// keys. A further key is one line: `/// What it is.`, `name: type of the resolved field = rule;`.
+/// keys. A further key is `/// What it is.` and `name: type of the resolved field = rule;`, a further section one more
+/// `section!` and its line under `sections`.
 macro_rules! section {
     (
         $(#[doc = $section_doc:literal])+
@@ -431,6 +439,14 @@ macro_rules! section {
                 }
             }
         }
+
+        $(impl $raw {
+            /// In the order of the file, the top first.
+            pub(crate) const SECTIONS: &[Section] = &[
+                Section { name: "", doc: Self::DOC, keys: Self::KEYS },
+                $(Section { name: stringify!($sub), doc: $sub_raw::DOC, keys: $sub_raw::KEYS }),+
+            ];
+        })?
 
         impl $resolved {
             /// Fills in and checks each key by itself; what is wrong goes to `errors`.

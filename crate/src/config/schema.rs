@@ -3,14 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    keys::{SECTIONS, Section},
-    rule::{Default, Key, Kind},
+    keys::RawConfig,
+    rule::{Default, Key, Kind, Section},
 };
 
 /// Draft 2020-12, as docs/run.schema.json has it.
 pub fn json_schema() -> Value {
     let mut properties = Map::new();
-    for section in &SECTIONS {
+    for section in RawConfig::SECTIONS {
         if section.name.is_empty() {
             properties.extend(keys(section));
         } else {
@@ -27,7 +27,7 @@ pub fn json_schema() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "run.yaml",
-        "description": SECTIONS[0].doc.trim(),
+        "description": RawConfig::DOC.trim(),
         "type": ["object", "null"],
         "additionalProperties": false,
         "properties": properties,

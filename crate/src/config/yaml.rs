@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    keys::{self, Config, RawConfig, SECTIONS},
+    keys::{self, Config, RawConfig},
     nearest::did_you_mean,
     rule::{Key, Kind},
     tree::{At, MOST_BYTES, Node},
@@ -150,9 +150,9 @@ impl<'a> Reading<'a> {
 
     fn top(&mut self, node: &At<Node>) -> Map<String, Value> {
         let mut document = Map::new();
-        let sections: Vec<&str> = SECTIONS.iter().map(|section| section.name).filter(|name| !name.is_empty()).collect();
+        let Some((top, sections)) = RawConfig::SECTIONS.split_first() else { return document };
         for (name, value) in self.entries(node, "a run") {
-            match SECTIONS.iter().find(|section| !section.name.is_empty() && section.name == name.value) {
+            match sections.iter().find(|section| section.name == name.value) {
                 Some(section) => {
                     let here: Vec<&str> = section.keys.iter().map(Key::short).collect();
                     for (name, value) in self.entries(value, section.name) {
@@ -160,9 +160,9 @@ impl<'a> Reading<'a> {
                     }
                 }
                 None => {
-                    let top = SECTIONS[0].keys;
-                    let here: Vec<&str> = top.iter().map(Key::short).chain(sections.iter().copied()).collect();
-                    self.key(top, name, value, &here, &mut document);
+                    let sections = sections.iter().map(|section| section.name);
+                    let here: Vec<&str> = top.keys.iter().map(Key::short).chain(sections).collect();
+                    self.key(top.keys, name, value, &here, &mut document);
                 }
             }
         }

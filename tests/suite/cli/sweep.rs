@@ -133,7 +133,7 @@ fn the_range_test_suggests_a_rate_that_learns() {
     assert!((1e-4..1.0).contains(&suggestion), "{suggestion}");
 
     let text = folder.run(&[&args[..], &more].concat());
-    assert!(text.stdout.contains('*') && text.stdout.contains("try training.learning_rate"), "{}", text.stdout);
+    assert!(text.stdout.contains('*') && text.stdout.contains("falls most steeply at"), "{}", text.stdout);
     let error = folder.run(&[&args[..], &["--min_lr", "2", "--log_format", "json"]].concat()).error();
     assert!(error.contains("max_lr"), "{error}");
 }

@@ -41,6 +41,10 @@ pub fn run(args: &LrFindArgs, output: &mut Output) -> Result<()> {
         ));
     };
     let said = match curve.suggestion {
+        Some(rate) if fall(&curve) < WEAK => format!(
+            "The loss falls most steeply at {rate:.2e}, but by so little in all that this may be noise: more \
+             --num_training_steps or larger batches say more."
+        ),
         Some(rate) => format!(
             "The loss falls most steeply at {rate:.2e}: try training.learning_rate: {rate:.2e}, and a sweep around it."
         ),
@@ -50,6 +54,19 @@ pub fn run(args: &LrFindArgs, output: &mut Output) -> Result<()> {
     };
     let fields = json!({"suggestion": curve.suggestion, "diverged": curve.diverged, "steps": curve.points.len()});
     output.result(fields, &format!("{}\n{said}", plot(&curve)))
+}
+
+/// A fall of the smoothed loss by a smaller share than this is no ground for advice.
+const WEAK: f64 = 0.1;
+
+/// How far the smoothed loss falls from its highest before its lowest, as a share.
+fn fall(curve: &LrCurve) -> f64 {
+    let (mut highest, mut fall) = (0.0_f64, 0.0_f64);
+    for point in &curve.points {
+        highest = highest.max(point.smoothed);
+        fall = fall.max(1.0 - point.smoothed / highest.max(f64::MIN_POSITIVE));
+    }
+    fall
 }
 
 const WIDTH: usize = 72;
@@ -62,10 +79,10 @@ fn plot(curve: &LrCurve) -> String {
         points.iter().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)))
     };
     let (low, mut high) = range(|point| point.smoothed);
-    // Where the loss ran away, its last points would flatten all the others.
-    if curve.diverged {
-        high = high.min(points[0].smoothed.max(low) * 1.5);
-    }
+    // Where the loss runs away, its last points would flatten all the others.
+    let lowest = points.iter().position(|point| point.smoothed <= low).unwrap_or(0);
+    let before = points[..=lowest].iter().map(|point| point.smoothed).fold(low, f64::max);
+    high = high.min(before.max(low * 1.1));
     let (left, right) = range(|point| point.learning_rate.log10());
     let cell = |value: f64, from: f64, to: f64, cells: usize| {
         let at = if to > from { (value - from) / (to - from) } else { 0.5 };

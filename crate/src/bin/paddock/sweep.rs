@@ -71,7 +71,8 @@ pub fn run(args: &SweepArgs, output: &mut Output) -> Result<()> {
         let number = record.results.len() + 1;
         driver.output.note(&format!("run {number} of {runs}: {}", describe(&trial)));
         let config = planner.config(&trial)?;
-        let result = run_trial(&mut driver, trial, config)?;
+        // Between two runs as well.
+        let result = if driver::interrupted() { None } else { run_trial(&mut driver, trial, config)? };
         let Some(result) = result else {
             return Err(failure(
                 format!("stopped after {} of at most {runs} runs", record.results.len()),
