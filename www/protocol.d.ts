@@ -1,9 +1,9 @@
-// Generated from crate/src/event.rs and crate/src/config/raw.rs by tests/suite/protocol.rs. Do not edit.
+// Generated from crate/src/event.rs and crate/src/config/keys.rs by tests/suite/protocol.rs. Do not edit.
 
 export type Command = { "type": "inspect" } | { "type": "open_model",
 name: string, } | { "type": "open_data" } | { "type": "open_config" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig,
 resume?: boolean,
-smaller?: boolean, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate",
+smaller?: boolean, } | { "type": "lr_find", config: RawConfig, min_lr: number, max_lr: number, num_training_steps: number, } | { "type": "sweep_next", sweep: Sweep, results: Array<TrialResult>, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate",
 text_column?: string | null, label_column?: string | null, } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>,
 max_new_tokens?: number | null,
 apply_chat_template?: boolean | null, } | { "type": "export", format: ExportFormat,
@@ -15,10 +15,10 @@ export type ExportFormat = "adapter" | "merged" | "gguf" | "gguf_lora";
 export type ExportDType = "f32" | "f16" | "bf16" | "q8_0";
 
 export type Envelope = { run: string, } & ({ "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
-total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
+total: number, } | { "type": "step" } & Step | { "type": "sweep_step" } & SweepStep | { "type": "lr_curve" } & LrCurve | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
 
 export type Event = { "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
-total: number, } | { "type": "step" } & Step | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure;
+total: number, } | { "type": "step" } & Step | { "type": "sweep_step" } & SweepStep | { "type": "lr_curve" } & LrCurve | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure;
 
 export type State = "idle" | "preparing" | "training" | "paused" | "evaluating" | "recovering" | "succeeded" | "failed" | "applying";
 
@@ -59,12 +59,20 @@ numeric: boolean, };
 export type Plan = { device: string, labels: Array<string>, train_rows: number, validation_rows: number,
 skipped_rows: number, total_steps: number, trainable_parameters: number, total_parameters: number,
 weight_bytes: number, training_bytes: number, activation_bytes: number,
-config_yaml: string, warnings: Array<string>, };
+config: RawConfig, config_yaml: string, warnings: Array<string>, };
 
 export type Step = { step: number, total_steps: number,
 epoch: number, loss: number,
 accuracy: number,
 grad_norm: number, learning_rate: number, tokens_per_second: number, seconds: number, };
+
+export type LrCurve = {
+points: Array<LrPoint>,
+suggestion: number | null,
+diverged: boolean, };
+
+export type LrPoint = { learning_rate: number, loss: number,
+smoothed: number, };
 
 export type When = "before" | "during" | "after";
 
@@ -122,18 +130,33 @@ num_labels?: number | null,
 max_seq_length?: number | null,
 quantization?: string | null, };
 
-export type DataSection = { train_file?: string | null,
-validation_file?: string | null, validation_split?: number | null, text_column?: string | null, label_column?: string | null,
-max_train_samples?: number | null, max_eval_samples?: number | null, };
+export type DataSection = {
+train_file?: string | null,
+validation_file?: string | null,
+validation_split?: number | null,
+text_column?: string | null,
+label_column?: string | null,
+max_train_samples?: number | null,
+max_eval_samples?: number | null, };
 
 export type TrainingSection = {
 method?: string | null,
-batch_size?: number | null, gradient_accumulation_steps?: number | null,
+batch_size?: number | null,
+gradient_accumulation_steps?: number | null,
 gradient_checkpointing?: boolean | null,
-mixed_precision?: string | null, learning_rate?: number | null, num_epochs?: number | null,
-max_steps?: number | null, weight_decay?: number | null, adam_beta1?: number | null, adam_beta2?: number | null, adam_epsilon?: number | null,
-lr_scheduler_type?: string | null, warmup_ratio?: number | null, warmup_steps?: number | null,
-max_grad_norm?: number | null, logging_steps?: number | null,
+mixed_precision?: string | null,
+learning_rate?: number | null,
+num_epochs?: number | null,
+max_steps?: number | null,
+weight_decay?: number | null,
+adam_beta1?: number | null,
+adam_beta2?: number | null,
+adam_epsilon?: number | null,
+lr_scheduler_type?: string | null,
+warmup_ratio?: number | null,
+warmup_steps?: number | null,
+max_grad_norm?: number | null,
+logging_steps?: number | null,
 eval_steps?: number | null,
 save_steps?: number | null,
 save_total_limit?: number | null,
@@ -141,10 +164,14 @@ metric_for_best_model?: string | null,
 load_best_model_at_end?: boolean | null,
 early_stopping_patience?: number | null,
 early_stopping_threshold?: number | null,
+max_minutes?: number | null,
 report_to?: string | null,
-max_minutes?: number | null, seed?: number | null, };
+seed?: number | null, };
 
-export type LoraSection = { r?: number | null, lora_alpha?: number | null, lora_dropout?: number | null,
+export type LoraSection = {
+r?: number | null,
+lora_alpha?: number | null,
+lora_dropout?: number | null,
 target_modules?: Array<string> | null, };
 
 export type RecoverySection = {
@@ -153,3 +180,48 @@ max_skipped_batches?: number | null,
 learning_rate_factor?: number | null,
 divergence_threshold?: number | null,
 divergence_patience?: number | null, };
+
+export type Sweep = { base: RawConfig, search: SearchSection,
+space: { [key in string]: Values }, };
+
+export type SearchSection = {
+strategy?: string | null,
+trials?: number | null,
+seed?: number | null,
+metric?: string | null,
+direction?: string | null,
+max_steps?: number | null,
+min_steps?: number | null,
+eta?: number | null, };
+
+export type Values = { "list": Array<unknown> } | { "range": Range };
+
+export type Range = { scale: Scale, least: number, most: number, };
+
+export type Scale = "uniform" | "log_uniform";
+
+export type Trial = {
+trial: number,
+rung: number,
+settings: Record<string, unknown>,
+max_steps: number | null, };
+
+export type TrialResult = { metrics: Metrics | null,
+rows: number, steps: number, seconds: number, error: string | null,
+trial: number,
+rung: number,
+settings: Record<string, unknown>,
+max_steps: number | null, };
+
+export type SweepStep = {
+trial: Trial | null, config: RawConfig | null,
+settings: number, runs: number,
+report: Report, };
+
+export type Report = { metric: string,
+rows: Array<Row>,
+best: number | null, verdict: string, };
+
+export type Row = { trial: number, rung: number,
+value: number | null, loss: number | null, steps: number, seconds: number,
+what: string, };

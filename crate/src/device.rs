@@ -2,10 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll, Waker},
 };
 
 use burn::tensor::{Device, wgpu::wgpu};
@@ -170,11 +173,36 @@ struct Gpu {
     lost: Arc<AtomicBool>,
 }
 
+static OPENED: Mutex<Option<Gpu>> = Mutex::new(None);
+/// What reads from the GPU now, to be told when it is lost.
+static WAITING: Mutex<Option<Waker>> = Mutex::new(None);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for what a device is to give. A GPU that is lost gives nothing any more, and no error either.
+///
+/// # Errors
+/// The GPU was lost meanwhile.
+pub async fn unless_lost<T>(reading: impl Future<Output = T>) -> Result<T> {
+    let mut reading = pin!(reading);
+    let poll = |context: &mut Context<'_>| {
+        if let Poll::Ready(read) = reading.as_mut().poll(context) {
+            return Poll::Ready(Ok(read));
+        }
+        *locked(&WAITING) = Some(context.waker().clone());
+        match locked(&OPENED).as_ref() {
+            Some(gpu) if gpu.lost.load(Ordering::Relaxed) => Poll::Ready(Err(Error::DeviceLost)),
+            _ => Poll::Pending,
+        }
+    };
+    poll_fn(poll).await
+}
+
 /// Opens the GPU once; a second run takes the same one, until it is lost.
 async fn open_gpu() -> Result<Gpu> {
-    static OPENED: Mutex<Option<Gpu>> = Mutex::new(None);
-    let opened = || OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(gpu) = opened().as_ref().filter(|gpu| !gpu.lost.load(Ordering::Relaxed)) {
+    if let Some(gpu) = locked(&OPENED).as_ref().filter(|gpu| !gpu.lost.load(Ordering::Relaxed)) {
         return Ok(gpu.clone());
     }
     let (device, setup) = Device::wgpu_options().init_with_setup_async().await.map_err(|e| {
@@ -185,10 +213,14 @@ async fn open_gpu() -> Result<Gpu> {
     })?;
     let lost = Arc::new(AtomicBool::new(false));
     let flag = lost.clone();
-    setup.device.set_device_lost_callback(move |_, _| flag.store(true, Ordering::Relaxed));
+    setup.device.set_device_lost_callback(move |_, _| {
+        flag.store(true, Ordering::Relaxed);
+        let waiting = locked(&WAITING).take();
+        waiting.into_iter().for_each(Waker::wake);
+    });
     let half = setup.device.features().contains(wgpu::Features::SHADER_F16);
     let gpu = Gpu { device, half, lost };
-    *opened() = Some(gpu.clone());
+    *locked(&OPENED) = Some(gpu.clone());
     Ok(gpu)
 }
 

@@ -33,7 +33,7 @@ const SAMPLE = ['data/spam.csv'];
 const CHECK_AFTER = 400;
 
 /** @type {Record<string, Command['type']>} The event that answers a command; a failure answers it too. */
-const ANSWERS = { environment: 'inspect', model_opened: 'open_model', data_opened: 'open_data', config: 'open_config', plan: 'check', adapter_opened: 'open_adapter', evaluation: 'evaluate', prediction: 'predict', exported: 'export' };
+const ANSWERS = { environment: 'inspect', model_opened: 'open_model', data_opened: 'open_data', config: 'open_config', plan: 'check', adapter_opened: 'open_adapter', evaluation: 'evaluate', prediction: 'predict', exported: 'export', lr_curve: 'lr_find', sweep_step: 'sweep_next' };
 
 const device = recall('device');
 let state = initial(readForm(recall('settings')), DEVICES.includes(String(device)) ? String(device) : 'auto');
@@ -53,6 +53,8 @@ const opened = { model: null, data: [] };
  * @type {{ run: string | null, config: import('../protocol.js').RawConfig | null, waiting: Set<Command['type']>, smaller: boolean, tries: number, watched: string }}
  */
 const under = { run: null, config: null, waiting: new Set(), smaller: false, tries: 0, watched: '' };
+/** A small sweep under way: what is tried, what came of it, and which trial runs. @type {{ sweep: any, results: any[], trial: any } | null} */
+let sweeping = null;
 /** An engine that crashed is set up again this often in a run. */
 const MOST_TRIES = 3;
 const asked = { data: /** @type {File[]} */ ([]), config: '', adapter: '' };
@@ -97,6 +99,7 @@ const session = new Session({
     const concerns = about ?? (envelope.type === 'failed' && !active(state) ? waiting ?? null : null);
     const answered = envelope.type === 'failed' ? concerns : ANSWERS[envelope.type];
     set(reduce(state, envelope, concerns, performance.now()));
+    if (sweeping) sweepOn(envelope, concerns);
     if (answered) set({ busy: { ...state.busy, [answered]: false } });
     if (envelope.type === 'failed' && concerns && under.waiting.has(concerns)) stopResuming();
     // What was saved can be taken up, with the right files or another time.
@@ -122,9 +125,47 @@ cutRuns().then(([cut]) => set({ cut: cut ?? null }));
     if (active(state) && state.run.saved && under.run && under.config && under.tries < MOST_TRIES) return revive(message);
     stopResuming();
     const run = active(state) ? { ...state.run, state: /** @type {const} */ ('failed'), progress: null, stopping: false } : state.run;
-    set({ engine: 'crashed', crash: message, busy: {}, run, trained: false });
+    sweeping = null;
+    set({ engine: 'crashed', crash: message, busy: {}, run, trained: false, tuning: { ...state.tuning, running: false } });
   },
 });
+
+/** What a sweep does with an event: a trial's end, or the plan's next trial. @param {import('./store.js').Envelope} event @param {Command['type'] | null} about */
+function sweepOn(event, about) {
+  if (!sweeping) return;
+  const { sweep, results, trial } = sweeping;
+  if (event.type === 'sweep_step') {
+    const { tuning } = state;
+    sweeping.trial = event.trial;
+    const what = event.trial ? Object.entries(event.trial.settings).map(([key, value]) => `${key.split('.').at(-1)} ${value}`).join(', ') || t('tune.as_is') : '';
+    const best = results.find((one) => one.trial === event.report.best)?.settings ?? null;
+    set({ tuning: { ...tuning, report: event.report, runs: event.runs, trial: what, best, running: event.trial !== null } });
+    if (event.trial && event.config) {
+      Object.assign(under, { run: null, config: null });
+      set({ run: { ...noRun(), state: 'preparing' }, trained: false, prediction: null, use: noUse(), settings: null });
+      send({ type: 'start', config: event.config });
+    } else endSweep();
+  } else if (event.type === 'finished' && trial) {
+    const stopped = event.ended === 'stopped';
+    if (!stopped) results.push({ ...trial, metrics: event.after, rows: event.rows, steps: event.steps, seconds: event.seconds, error: null });
+    sweeping.trial = null;
+    if (stopped) endSweep();
+    else send({ type: 'sweep_next', sweep, results });
+  } else if (event.type === 'failed' && about === 'sweep_next') endSweep();
+  else if (event.type === 'failed' && trial) {
+    // A setting that ruins a run is a result too.
+    results.push({ ...trial, metrics: null, rows: 0, steps: 0, seconds: 0, error: event.message });
+    sweeping.trial = null;
+    set({ trouble: { ...state.trouble, train: undefined } });
+    send({ type: 'sweep_next', sweep, results });
+  }
+}
+
+/** The last trial's model is nobody's result. */
+function endSweep() {
+  sweeping = null;
+  set({ tuning: { ...state.tuning, running: false }, run: noRun(), trained: false, settings: null });
+}
 
 /** A worker that the browser ended says nothing, but its lock on the run's folder is free then. */
 function watchWorker() {
@@ -286,6 +327,23 @@ const act = {
     choose({ form: {}, kept: {}, loaded: null });
   },
   check: () => send({ type: 'check', config: config() }),
+  findRate() {
+    set({ tuning: { ...state.tuning, points: [], curve: null } });
+    send({ type: 'lr_find', config: config(), min_lr: 1e-6, max_lr: 1, num_training_steps: 100 });
+  },
+  /** @param {number} rate */
+  useRate: (rate) => act.setField('learning_rate', String(Number(rate.toPrecision(2)))),
+  /** @param {import('../ui/tuning.js').Tried} tried */
+  trySettings({ rates, ranks, steps }) {
+    const space = { ...(rates.length && { 'training.learning_rate': { list: rates } }), ...(ranks.length && { 'lora.r': { list: ranks } }) };
+    const sweep = { base: config(), search: { strategy: 'grid', max_steps: steps }, space };
+    sweeping = { sweep, results: [], trial: null };
+    set({ tuning: { ...state.tuning, running: true, report: null, runs: 0, trial: '', best: null } });
+    send({ type: 'sweep_next', sweep, results: [] });
+  },
+  useBest() {
+    for (const [key, value] of Object.entries(state.tuning.best ?? {})) act.setField(key.split('.').at(-1) ?? key, String(value));
+  },
   async start() {
     clearTimeout(checkTimer);
     const task = state.kept.task === 'text-generation' ? 'generation' : state.regression ? 'regression' : 'classification';

@@ -50,7 +50,7 @@ export class RunStorage {
     }
     const { access } = this.#growing;
     const at = access.getSize();
-    if (access.write(bytes, { at }) !== bytes.byteLength) throw new DOMException(name, 'QuotaExceededError');
+    if (access.write(bytes, { at }) !== bytes.byteLength) throw new DOMException('no storage is left for this page', 'QuotaExceededError');
     // A line of the record is on its way to the disk before the next step; a checkpoint when it is renamed.
     if (!name.endsWith('.part')) access.flush();
   }

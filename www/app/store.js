@@ -34,8 +34,13 @@
  *   run: Run, use: Use, trained: boolean, settings: RunSettings | null, asked: string, exported: string,
  *   prediction: import('../protocol.js').Prediction | null,
  *   trouble: Partial<Record<Place, Trouble>>,
+ *   tuning: Tuning,
  *   cut: import('./runs.js').CutRun | null, resuming: string | null,
  * }} State cut: a run that can be gone on with; resuming: the folder of the run that is being gone on with
+ * @typedef {{
+ *   points: Step[], curve: import('../protocol.js').LrCurve | null,
+ *   running: boolean, report: import('../protocol.js').Report | null, runs: number, trial: string, best: Record<string, unknown> | null,
+ * }} Tuning points: of the learning-rate test; the rest is the small sweep's, `best` the settings that came out first
  * @typedef {{
  *   modelName: string, full: boolean, task: 'classification' | 'regression' | 'generation', data: State['data'], heldOut: State['heldOut'],
  * }} RunSettings what the last run was started with
@@ -110,6 +115,7 @@ export const initial = (form, device) => ({
   exported: '',
   prediction: null,
   trouble: {},
+  tuning: { points: [], curve: null, running: false, report: null, runs: 0, trial: '', best: null },
   cut: null,
   resuming: null,
 });
@@ -118,7 +124,7 @@ export const initial = (form, device) => ({
 export const active = (state) => ['preparing', 'training', 'paused', 'evaluating', 'recovering'].includes(state.run.state);
 
 /** Work outside a run; beside one it would be refused. @param {State} state */
-const aside = (state) => !active(state) && Boolean(state.busy.open_adapter || state.busy.evaluate);
+const aside = (state) => !active(state) && Boolean(state.busy.open_adapter || state.busy.evaluate || state.busy.lr_find);
 
 /** The engine would refuse other long work. @param {State} state */
 export const occupied = (state) => active(state) || aside(state);
@@ -161,7 +167,7 @@ export function reduce(state, event, about, now) {
       // What a model is used for shows in the answer.
       if (event.state === 'idle' || event.state === 'applying' || (event.state === 'failed' && !active(state))) return state;
       // From here on the engine has let go of the model that was trained or opened before.
-      if (aside(state)) return state.busy.open_adapter ? { ...state, run: noRun(), settings: null, trained: false, prediction: null, use: noUse() } : state;
+      if (aside(state)) return state.busy.open_adapter || state.busy.lr_find ? { ...state, run: noRun(), settings: null, trained: false, prediction: null, use: noUse() } : state;
       const clock = event.state === 'training' ? { ...run.clock, since: now } : run.clock;
       const progress = event.state === run.state ? run.progress : null;
       const next = { ...run, id: event.run || run.id, state: event.state, progress, clock };
@@ -171,7 +177,10 @@ export function reduce(state, event, about, now) {
       const progress = event.total && event.done >= event.total ? null : { phase: event.phase, done: event.done, total: event.total };
       return aside(state) ? { ...state, use: { ...state.use, progress } } : { ...state, run: { ...run, progress } };
     }
+    case 'lr_curve':
+      return { ...state, tuning: { ...state.tuning, curve: event } };
     case 'step':
+      if (aside(state)) return { ...state, tuning: { ...state.tuning, points: [...state.tuning.points, event] } };
       return { ...state, run: { ...run, progress: null, steps: [...run.steps, event], clock: tick(run.clock, event.step, now) } };
     case 'checkpoint':
       return { ...state, run: { ...run, progress: null, saved: event } };

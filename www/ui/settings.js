@@ -1,6 +1,7 @@
 // @ts-check
 import { h, region, setText, updateAll } from './dom.js';
 import { button, card, droppable, fact, facts, spinner, trouble, warnings } from './common.js';
+import { tuningPart } from './tuning.js';
 import { loadButton, loadedPart, yamlPart } from './yaml.js';
 import { FIELDS, MODULES, namedField, taken, unreadable } from '../app/config.js';
 import { occupied } from '../app/store.js';
@@ -10,7 +11,7 @@ import { bytes, compact, int, pct, t } from '../app/i18n.js';
 /** @typedef {import('../app/config.js').Field} Field */
 
 /**
- * @param {{ setField(key: string, value: string): void, resetForm(): void, openConfig(files: File[]): void, check(): void, start(): void }} act
+ * @param {import('./tuning.js').Act & { setField(key: string, value: string): void, resetForm(): void, openConfig(files: File[]): void, check(): void, start(): void }} act
  */
 export function settingsPanel(act) {
   const fields = FIELDS.map((field) => ({ field, part: fieldPart(field, act.setField) }));
@@ -28,6 +29,7 @@ export function settingsPanel(act) {
     h('details', { class: 'group' }, h('summary', { 'data-testid': 'advanced' }, t('settings.advanced')), h('p', { class: 'hint' }, t('settings.advanced_hint')), group('advanced')),
     h('details', { class: 'group' }, h('summary', { 'data-testid': 'care' }, t('settings.care')), h('p', { class: 'hint' }, t('settings.care_hint')), group('care')),
   );
+  const tuning = tuningPart(act);
   const file = h('div', { class: 'actions' }, loadButton(act), h('span', { class: 'hint' }, t('yaml.drop')), h('span', { class: 'push' }), button(t('settings.reset'), 'reset-settings', act.resetForm));
   const unread = trouble('config', 'config-error');
   const loaded = loadedPart();
@@ -54,10 +56,10 @@ export function settingsPanel(act) {
     },
   };
   const side = h('div', { class: 'stack side' }, error.element, plan.element, yaml.element);
-  const element = card('settings', file, unread.element, loaded.element, h('div', { class: 'split' }, form, side), footer.element);
+  const element = card('settings', file, unread.element, loaded.element, h('div', { class: 'split' }, h('div', { class: 'stack' }, form, tuning.element), side), footer.element);
   return {
     element: droppable(element, (transfer) => act.openConfig([...transfer.files])),
-    update: updateAll([...fields.map(({ part }) => part), heldOut, unread, loaded, error, plan, yaml, footer]),
+    update: updateAll([...fields.map(({ part }) => part), heldOut, tuning, unread, loaded, error, plan, yaml, footer]),
   };
 }
 

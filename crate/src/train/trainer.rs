@@ -69,16 +69,20 @@ pub struct Trainer {
     /// Of the gradients, between `outcome` and `apply`.
     norm: Option<Tensor<2>>,
     recompute: bool,
+    /// Whether anything draws on the device: its generator is one for all that runs there.
+    dropout: bool,
     /// Where the model computes in 16 bits.
     pub scaler: Option<GradScaler>,
 }
 
 impl Trainer {
     /// `recompute` is `gradient_checkpointing`: a third more computing for activations of one block instead of all.
-    pub fn new(model: Llama, optimizer: AdamWConfig, device: Device, recompute: bool) -> Self {
+    pub fn new(mut model: Llama, optimizer: AdamWConfig, device: Device, recompute: bool) -> Self {
         let scaler = model.half.then(GradScaler::default);
+        let dropout =
+            model.linears_mut().any(|(_, _, linear)| linear.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0));
         let optimizer = AdamW::new(optimizer);
-        Self { model, optimizer, device, grads: Vec::new(), sums: None, norm: None, recompute, scaler }
+        Self { model, optimizer, device, grads: Vec::new(), sums: None, norm: None, recompute, dropout, scaler }
     }
 
     /// Forward and backward over one micro-batch; `share` is its part of the step's loss (1 / micro-batches). Dropout
@@ -91,9 +95,15 @@ impl Trainer {
         });
     }
 
+    fn seed(&self, seed: u64) {
+        if self.dropout {
+            self.device.seed(seed);
+        }
+    }
+
     /// Everything that backward needs is kept.
     fn whole(&mut self, batch: &Batch, share: f64, seed: u64) -> Loss {
-        self.device.seed(seed);
+        self.seed(seed);
         self.model.track();
         let hidden = self.model.hidden(ids(batch, &self.device), true);
         let (loss, mut grads) = self.end(hidden, batch, share);
@@ -105,12 +115,11 @@ impl Trainer {
     /// checkpointing, arXiv:1604.06174), so that one block's activations exist at a time.
     fn by_blocks(&mut self, batch: &Batch, share: f64, seed: u64) -> Loss {
         let blocks = self.model.config.num_hidden_layers;
-        let seeded = |device: &Device, index: usize| device.seed(seed.wrapping_add(index as u64));
         let tokens = ids(batch, &self.device);
         let mut x = self.model.embed(tokens.clone());
         let mut inputs = Vec::with_capacity(blocks);
         for index in 0..blocks {
-            seeded(&self.device, index);
+            self.seed(seed.wrapping_add(index as u64));
             inputs.push(x.clone());
             x = self.model.block(index, x, batch.seq, true);
         }
@@ -124,7 +133,7 @@ impl Trainer {
             let Some(to_output) = grad else { break };
             let leaf = input.autodiff().require_grad();
             self.model.track_part(Part::Block(index));
-            seeded(&self.device, index);
+            self.seed(seed.wrapping_add(index as u64));
             let output = self.model.block(index, leaf.clone(), batch.seq, true);
             let mut grads = (output * to_output).sum().backward();
             grad = leaf.grad_remove(&mut grads);

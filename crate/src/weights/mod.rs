@@ -15,7 +15,10 @@ pub use source::{Source, Weights};
 
 use burn::tensor::Tensor;
 
-use crate::error::{Error, Result};
+use crate::{
+    device,
+    error::{Error, Result},
+};
 
 /// Bytes of a tensor read at once: beside a tensor's numbers no more of its file is in memory.
 const PART: usize = 8 << 20;
@@ -31,6 +34,8 @@ pub async fn read_f32<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
         true => Error::OutOfMemory { message },
         false => Error::device(message, "Start again; if it happens again, choose the CPU device."),
     };
-    let data = tensor.into_data_async().await.map_err(|e| failed(format!("reading from the device failed: {e}")))?;
+    let data = device::unless_lost(tensor.into_data_async())
+        .await?
+        .map_err(|e| failed(format!("reading from the device failed: {e}")))?;
     data.try_into_vec::<f32>().map_err(|e| failed(format!("the device gave other numbers than asked for: {e:?}")))
 }
