@@ -21,7 +21,7 @@ export function trainPanel(act) {
 
   const care = region(
     h('div', { class: 'stack-tight' }),
-    (state) => [state.run.saved, state.run.recoveries, active(state), state.quota],
+    (state) => [state.run.saved, state.run.summary, state.run.recoveries, active(state), state.quota],
     carePart,
   );
 
@@ -65,7 +65,8 @@ function carePart(state) {
   const free = state.quota ? state.quota.quota - state.quota.usage : NaN;
   return [
     ...recoveries.map((one) => h('p', { class: 'notice notice-warning', 'data-testid': 'recovery' }, recoveryText(one), h('span', { class: 'hint' }, ` ${one.message}`))),
-    saved ? h('p', { class: 'hint', 'data-testid': 'saved' }, t('train.saved', { n: int(saved.step), size: bytes(saved.bytes) }), Number.isFinite(free) ? ` ${t('train.free', { size: bytes(free) })}` : '') : '',
+    // A run that is over is not gone on with.
+    saved && !state.run.summary ? h('p', { class: 'hint', 'data-testid': 'saved' }, t('train.saved', { n: int(saved.step), size: bytes(saved.bytes) }), Number.isFinite(free) ? ` ${t('train.free', { size: bytes(free) })}` : '') : '',
     active(state) ? h('p', { class: 'hint' }, t('train.background')) : '',
   ];
 }

@@ -67,8 +67,8 @@ function rateTest(act) {
         drawn = points;
         const at = curve?.points.findIndex(({ learning_rate }) => learning_rate === curve.suggestion) ?? -1;
         const marks = at < 0 || !curve ? [] : [{ x: at + 1, y: curve.points[at].smoothed }];
-        // What lies beyond the best loss by far would flatten everything else.
-        const most = 3 * Math.min(...points.map(({ loss }) => loss));
+        // A loss that runs away would flatten everything before it.
+        const most = 1.5 * Math.max(...points.slice(0, 10).map(({ loss }) => loss));
         const shown = points.map(({ step, loss }) => ({ x: step, y: Math.min(loss, most) }));
         chart.update({ points: shown, marks, end: points.at(-1)?.total_steps ?? 1, weight: 0.8 });
       }
