@@ -25,7 +25,12 @@ const saved = (page, step) => page.waitForFunction((step) => window.recorded.som
 /** The page's engine, as a person never sees it. */
 const engine = (page) => page.workers().find((worker) => worker.url().endsWith('worker.js') && !worker.url().includes('hub'))
 
-const finish = (page) => at(page, 'see-result').waitFor({ timeout: 240_000 })
+async function finish(page) {
+  const open = 'section.panel:not([hidden])'
+  await page.locator(`${open} [data-testid="see-result"]:visible, ${open} [data-testid="error"]:visible, [data-testid="crash"]:visible`).first().waitFor({ timeout: 240_000 })
+  assert.equal(await at(page, 'error').count(), 0, (await at(page, 'error').allTextContents()).join())
+  assert.ok(await page.getByTestId('crash').isHidden(), await page.getByTestId('crash').textContent())
+}
 
 test('a page reloaded in the middle of a run goes on where it was, to the same end', LONG, async (t) => {
   const page = await openPage(t)

@@ -107,6 +107,8 @@ impl Session {
             Error::Diverging { .. } => (Cause::Diverging, Action::LowerLearningRate),
             Error::OutOfMemory { .. } => (Cause::OutOfMemory, Action::SmallerMicroBatch),
             Error::DeviceLost => (Cause::DeviceLost, Action::NewDevice),
+            // A read that fails is often the first that is heard of a lost one.
+            Error::Device { .. } if self.opened.is_gpu() => (Cause::DeviceLost, Action::NewDevice),
             _ => return Err(error),
         };
         // Before the first step there is nothing that a lower rate or a smaller batch would change.
@@ -162,6 +164,7 @@ impl Session {
         let mut recovery = recovery.clone();
         if recovery.cause == Cause::DeviceLost {
             self.trainer = None;
+            self.opened.lose();
             self.opened = device::open(self.config.device).await?.0;
             self.warmed = false;
         }
