@@ -11,7 +11,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use burn::tensor::{Device, wgpu::wgpu};
+use burn::tensor::{
+    Device,
+    wgpu::{WgpuSetup, wgpu},
+};
 
 use crate::{
     config::{Config, DeviceChoice, Kernels, MixedPrecision},
@@ -140,7 +143,7 @@ pub async fn open(choice: DeviceChoice) -> Result<(Opened, Option<String>)> {
             if auto && id == CPU {
                 return Ok((open_cpu(), Some(reason)));
             }
-            let Gpu { device, half, lost } = open_gpu().await?;
+            let Gpu { device, half, lost, .. } = open_gpu().await?;
             // What the adapter has, its device may have been opened without.
             info.features.retain(|feature| half || feature != SHADER_F16);
             Ok((Opened { device, info, lost }, auto.then_some(reason)))
@@ -168,6 +171,7 @@ fn cpu() -> DeviceInfo {
 #[derive(Clone)]
 struct Gpu {
     device: Device,
+    setup: WgpuSetup,
     /// Whether it computes in 16 bits.
     half: bool,
     lost: Arc<AtomicBool>,
@@ -202,10 +206,13 @@ pub async fn unless_lost<T>(reading: impl Future<Output = T>) -> Result<T> {
 
 /// Opens the GPU once; a second run takes the same one, until it is lost.
 async fn open_gpu() -> Result<Gpu> {
-    if let Some(gpu) = locked(&OPENED).as_ref().filter(|gpu| !gpu.lost.load(Ordering::Relaxed)) {
-        return Ok(gpu.clone());
-    }
-    let (device, setup) = Device::wgpu_options().init_with_setup_async().await.map_err(|e| {
+    let before = locked(&OPENED).clone();
+    let opened = match before {
+        Some(gpu) if !gpu.lost.load(Ordering::Relaxed) => return Ok(gpu),
+        Some(gpu) => open_again(&gpu.setup).await,
+        None => Device::wgpu_options().init_with_setup_async().await.map_err(|e| e.to_string()),
+    };
+    let (device, setup) = opened.map_err(|e| {
         Error::device(
             format!("The GPU could not be opened: {e}"),
             "Choose the CPU device, or update the graphics driver.",
@@ -219,9 +226,27 @@ async fn open_gpu() -> Result<Gpu> {
         waiting.into_iter().for_each(Waker::wake);
     });
     let half = setup.device.features().contains(wgpu::Features::SHADER_F16);
-    let gpu = Gpu { device, half, lost };
+    let gpu = Gpu { device, setup, half, lost };
     *locked(&OPENED) = Some(gpu.clone());
     Ok(gpu)
+}
+
+/// Burn opens a GPU once only: after it was lost, another device with the same features and limits is made here and handed
+/// over.
+async fn open_again(before: &WgpuSetup) -> std::result::Result<(Device, WgpuSetup), String> {
+    let options =
+        wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+    let instance = before.instance.clone();
+    let adapter = instance.request_adapter(&options).await.map_err(|e| e.to_string())?;
+    let descriptor = wgpu::DeviceDescriptor {
+        required_features: before.device.features(),
+        required_limits: before.device.limits(),
+        ..Default::default()
+    };
+    let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| e.to_string())?;
+    let setup = WgpuSetup { instance, backend: adapter.get_info().backend, adapter, device, queue };
+    let device = Device::wgpu_options().setup(setup.clone()).init().map_err(|e| e.to_string())?;
+    Ok((device, setup))
 }
 
 #[cfg(target_family = "wasm")]
