@@ -142,7 +142,7 @@ fn a_run_holds_what_its_plan_says() {
 
 /// On any GPU; a driver that imitates one (`VK_ICD_FILENAMES`) will do. Pools hold more than is used: both are shown.
 #[test]
-#[ignore = "wants a GPU"]
+#[ignore = "needs a GPU: a test machine has none; VK_ICD_FILENAMES names a driver that imitates one"]
 fn a_gpu_holds_what_its_plan_says() {
     block_on(device::open(DeviceChoice::Gpu)).expect("a GPU");
     let client = WgpuRuntime::<AutoCompiler>::client(&WgpuDevice::default());

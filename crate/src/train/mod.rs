@@ -8,6 +8,7 @@ mod range_test;
 mod scaler;
 mod schedule;
 mod session;
+mod setup;
 mod trainer;
 mod vocabulary;
 mod watch;

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::{AdamWConfig, Trainer};
+use super::{Trainer, setup};
 use crate::{
     adapter,
     batch::{Batcher, Sequences},
@@ -181,10 +181,7 @@ impl RangeTest {
         if more {
             return Ok(events);
         }
-        let (weights, head) = (self.folder.weights.clone(), plan::head(self.config.task));
-        let device = self.opened.device.clone();
-        let half = self.opened.half(&self.config)?;
-        let load = Stage::Load(Loader::new(weights, head, self.outputs, device, self.config.packing()).half(half));
+        let load = Stage::Load(setup::loader(&self.config, &self.opened, &self.folder, self.outputs)?);
         let Stage::Tokenize(done) = std::mem::replace(&mut self.stage, load) else { return Ok(events) };
         self.rows = done.finish();
         if self.rows.is_empty() {
@@ -206,15 +203,7 @@ impl RangeTest {
                 Method::Lora => adapter::inject(&mut model, &self.config.lora, &mut self.rng, &self.opened.device),
                 Method::Full => model.params_mut().into_iter().for_each(|p| p.trainable = true),
             }
-            let training = &self.config.training;
-            let optimizer = AdamWConfig {
-                beta1: training.adam_beta1,
-                beta2: training.adam_beta2,
-                epsilon: training.adam_epsilon,
-                weight_decay: training.weight_decay,
-            };
-            let device = self.opened.device.clone();
-            self.trainer = Some(Trainer::new(model, optimizer, device, training.gradient_checkpointing));
+            self.trainer = Some(setup::trainer(&self.config, &self.opened, model));
             self.stage = Stage::Train;
             events.push(Event::State { state: State::Training });
         }

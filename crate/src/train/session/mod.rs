@@ -8,9 +8,9 @@ pub use recovery::Fault;
 use std::rc::Rc;
 
 use super::{
-    AdamWConfig, Evaluator, Outcome, Trainer,
+    Evaluator, Outcome, Trainer,
     checkpoint::{Fingerprints, Found, Progress, Saving},
-    factor,
+    factor, setup,
 };
 use crate::{
     adapter,
@@ -259,14 +259,7 @@ impl Session {
     }
 
     fn loader(&self) -> Result<Loader> {
-        let outputs = plan::outputs(&self.config, &self.labels);
-        let head = plan::head(self.config.task);
-        let device = self.opened.device.clone();
-        let half = self.opened.half(&self.config)?;
-        // What is trained stays whole.
-        let limit = if self.config.training.method == Method::Full { u64::MAX } else { self.opened.binding() };
-        let loader = Loader::new(self.folder.weights.clone(), head, outputs, device, self.config.packing());
-        Ok(loader.half(half).within(limit))
+        setup::loader(&self.config, &self.opened, &self.folder, plan::outputs(&self.config, &self.labels))
     }
 
     async fn load(&mut self) -> Result<Vec<Event>> {
@@ -283,14 +276,7 @@ impl Session {
             (Method::Lora, None) => adapter::inject(&mut model, lora, &mut self.rng, device),
             (Method::Full, _) => model.params_mut().into_iter().for_each(|p| p.trainable = true),
         }
-        let training = &self.config.training;
-        let optimizer = AdamWConfig {
-            beta1: training.adam_beta1,
-            beta2: training.adam_beta2,
-            epsilon: training.adam_epsilon,
-            weight_decay: training.weight_decay,
-        };
-        let mut trainer = Trainer::new(model, optimizer, self.opened.device.clone(), training.gradient_checkpointing);
+        let mut trainer = setup::trainer(&self.config, &self.opened, model);
         let found = self.found.take();
         if let Some(found) = &found {
             found.restore(&mut trainer).await?;
