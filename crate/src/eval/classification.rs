@@ -1,61 +1,109 @@
-//! Accuracy, macro F1 and the confusion matrix.
+//! Classes: accuracy, balanced accuracy, F1, the confusion matrix, and whether the model knows how sure it may be.
 
-use super::Mean;
+use super::{
+    Mean,
+    calibration::Calibration,
+    text::{f1, share},
+};
 use crate::event::Metrics;
 
-/// Counts of answers, added up row by row.
-#[derive(Debug, Clone, PartialEq)]
+/// One answer.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    actual: u32,
+    predicted: u32,
+    /// NaN where it is not known.
+    confidence: f32,
+}
+
+/// Answers, kept row by row so that they can be counted again in a resample.
+#[derive(Debug, Clone)]
 pub struct Classification {
     /// `confusion[actual][predicted]`.
     confusion: Vec<Vec<u64>>,
+    counts: ClassCounts,
+    rows: Vec<Row>,
     loss: Mean,
 }
 
 impl Classification {
     pub fn new(labels: usize) -> Self {
-        Self { confusion: vec![vec![0; labels]; labels], loss: Mean::default() }
+        Self {
+            confusion: vec![vec![0; labels]; labels],
+            counts: ClassCounts::new(labels),
+            rows: Vec::new(),
+            loss: Mean::default(),
+        }
     }
 
     /// One row: its class, the model's answer, its cross-entropy. A class beyond the labels is left out, as the
     /// model has no such output.
     pub fn add(&mut self, actual: usize, predicted: usize, loss: f64) {
+        self.add_sure(actual, predicted, f32::NAN, loss);
+    }
+
+    /// [`add`](Self::add) with the probability that the model gave its answer.
+    pub fn add_sure(&mut self, actual: usize, predicted: usize, confidence: f32, loss: f64) {
         if let Some(count) = self.confusion.get_mut(actual).and_then(|row| row.get_mut(predicted)) {
             *count += 1;
+            let row = Row { actual: actual as u32, predicted: predicted as u32, confidence };
+            self.counts.add(row, 1);
+            self.rows.push(row);
             self.loss.add(loss, 1);
         }
     }
 
     pub fn rows(&self) -> u64 {
-        self.confusion.iter().flatten().sum()
+        self.rows.len() as u64
     }
 
     pub fn confusion(&self) -> &[Vec<u64>] {
         &self.confusion
     }
 
+    /// All scores that need no more than the classes.
+    pub fn counts(&self) -> &ClassCounts {
+        &self.counts
+    }
+
+    /// The counts of a resample with these weights ([`Resampler`](super::bootstrap::Resampler)).
+    pub fn resampled(&self, weights: &[u32]) -> ClassCounts {
+        let mut counts = ClassCounts::new(self.confusion.len());
+        self.rows.iter().zip(weights).for_each(|(row, times)| counts.add(*row, *times));
+        counts
+    }
+
+    /// None where no row has a confidence.
+    pub fn calibration(&self) -> Option<Calibration> {
+        self.calibrated(std::iter::repeat(&1))
+    }
+
+    /// The calibration of a resample.
+    pub fn resampled_calibration(&self, weights: &[u32]) -> Option<Calibration> {
+        self.calibrated(weights.iter())
+    }
+
+    fn calibrated<'a>(&self, weights: impl Iterator<Item = &'a u32>) -> Option<Calibration> {
+        let mut calibration = Calibration::default();
+        for (row, times) in self.rows.iter().zip(weights) {
+            calibration.add(row.confidence, row.actual == row.predicted, *times);
+        }
+        (calibration.rows() > 0).then_some(calibration)
+    }
+
     /// Share of right answers; 0 without rows.
     pub fn accuracy(&self) -> f64 {
-        let right = (0..self.confusion.len()).map(|class| self.confusion[class][class]).sum();
-        share(right, self.rows())
+        self.counts.accuracy()
     }
 
     /// Share of the most frequent class.
     pub fn majority(&self) -> f64 {
-        let most = self.confusion.iter().map(|row| row.iter().sum::<u64>()).max().unwrap_or(0);
-        share(most, self.rows())
+        self.counts.majority()
     }
 
-    /// Mean of the classes' F1 = 2·TP / (2·TP + FP + FN) over the classes that occur among the rows or the answers,
-    /// as scikit-learn's `f1_score(average="macro")`.
+    /// [`ClassCounts::macro_f1`].
     pub fn macro_f1(&self) -> f64 {
-        let scores: Vec<f64> = (0..self.confusion.len())
-            .filter_map(|class| {
-                let actual: u64 = self.confusion[class].iter().sum();
-                let predicted: u64 = self.confusion.iter().map(|row| row[class]).sum();
-                (actual + predicted > 0).then(|| share(2 * self.confusion[class][class], actual + predicted))
-            })
-            .collect();
-        if scores.is_empty() { 0.0 } else { scores.iter().sum::<f64>() / scores.len() as f64 }
+        self.counts.macro_f1()
     }
 
     pub fn metrics(&self) -> Metrics {
@@ -69,8 +117,94 @@ impl Classification {
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+/// How often each class is right, is the row's and is the answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassCounts {
+    classes: Vec<ClassCount>,
+}
+
+/// One class; its scores are 0 where they would divide by 0, as scikit-learn's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClassCount {
+    /// Rows of this class that the model answered with it.
+    pub right: u64,
+    /// Rows of this class.
+    pub support: u64,
+    /// Rows that the model answered with it.
+    pub predicted: u64,
+}
+
+impl ClassCount {
+    pub fn precision(&self) -> f64 {
+        share(self.right, self.predicted)
+    }
+
+    pub fn recall(&self) -> f64 {
+        share(self.right, self.support)
+    }
+
+    pub fn f1(&self) -> f64 {
+        f1(self.right, self.support, self.predicted)
+    }
+}
+
+impl ClassCounts {
+    fn new(labels: usize) -> Self {
+        Self { classes: vec![ClassCount::default(); labels] }
+    }
+
+    fn add(&mut self, row: Row, times: u32) {
+        let (actual, predicted, times) = (row.actual as usize, row.predicted as usize, u64::from(times));
+        self.classes[actual].support += times;
+        self.classes[predicted].predicted += times;
+        if actual == predicted {
+            self.classes[actual].right += times;
+        }
+    }
+
+    /// In the labels' order.
+    pub fn classes(&self) -> &[ClassCount] {
+        &self.classes
+    }
+
+    fn sum(&self, part: impl Fn(&ClassCount) -> u64) -> u64 {
+        self.classes.iter().map(part).sum()
+    }
+
+    /// Share of right answers; 0 without rows.
+    pub fn accuracy(&self) -> f64 {
+        share(self.sum(|class| class.right), self.sum(|class| class.support))
+    }
+
+    /// Share of the most frequent class: what always answering it would score.
+    pub fn majority(&self) -> f64 {
+        let most = self.classes.iter().map(|class| class.support).max().unwrap_or(0);
+        share(most, self.sum(|class| class.support))
+    }
+
+    /// Mean recall of the classes that occur among the rows: what guessing scores is 1 / classes, however unequal they
+    /// are (scikit-learn's `balanced_accuracy_score`).
+    pub fn balanced_accuracy(&self) -> f64 {
+        mean(self.classes.iter().filter(|class| class.support > 0).map(ClassCount::recall))
+    }
+
+    /// Mean of the classes' F1 = 2·TP / (2·TP + FP + FN) over the classes that occur among the rows or the answers,
+    /// as scikit-learn's `f1_score(average="macro")`.
+    pub fn macro_f1(&self) -> f64 {
+        mean(self.classes.iter().filter(|class| class.support + class.predicted > 0).map(ClassCount::f1))
+    }
+
+    /// F1 of all classes' counts together. With one answer a row it is the accuracy: each wrong one is a false positive
+    /// of one class and a false negative of another.
+    pub fn micro_f1(&self) -> f64 {
+        f1(self.sum(|class| class.right), self.sum(|class| class.support), self.sum(|class| class.predicted))
+    }
+}
+
+/// 0 of nothing.
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0_u64), |(sum, count), value| (sum + value, count + 1));
+    if count == 0 { 0.0 } else { sum / count as f64 }
 }
 
 #[cfg(test)]
@@ -117,6 +251,35 @@ mod tests {
         assert_eq!((metrics.loss, metrics.accuracy, metrics.macro_f1), (0.0, Some(0.0), Some(0.0)));
         let mut counts = Classification::new(2);
         counts.add(5, 0, 1.0);
-        assert_eq!(counts.rows(), 0);
+        counts.add(0, 2, 1.0);
+        assert_eq!((counts.rows(), counts.calibration()), (0, None));
+        assert_eq!((counts.counts().balanced_accuracy(), counts.counts().micro_f1()), (0.0, 0.0));
+        assert_eq!(Classification::new(0).accuracy(), 0.0);
+    }
+
+    #[test]
+    fn each_class_by_hand() {
+        let counts = counted(4, &[(0, 0), (0, 0), (0, 1), (1, 1), (1, 2), (2, 2)]);
+        let classes = counts.counts().classes();
+        assert_eq!(classes[1], ClassCount { right: 1, support: 2, predicted: 2 });
+        assert!(close(classes[0].precision(), 1.0) && close(classes[0].recall(), 2.0 / 3.0));
+        assert_eq!((classes[3].precision(), classes[3].recall(), classes[3].f1()), (0.0, 0.0, 0.0));
+        // Recalls 2/3, 1/2 and 1; the fourth class has no row.
+        assert!(close(counts.counts().balanced_accuracy(), (2.0 / 3.0 + 0.5 + 1.0) / 3.0));
+        assert!(close(counts.counts().micro_f1(), counts.accuracy()));
+    }
+
+    #[test]
+    fn a_resample_counts_rows_by_their_weight() {
+        let mut rows = Classification::new(2);
+        rows.add_sure(0, 0, 0.75, 0.0);
+        rows.add_sure(1, 0, 0.95, 0.0);
+        rows.add(1, 1, 0.0);
+        assert_eq!(rows.resampled(&[0, 2, 1]), *counted(2, &[(1, 0), (1, 0), (1, 1)]).counts());
+        assert_eq!(rows.resampled(&[1, 1, 1]), *rows.counts());
+        let error = |calibration: Option<Calibration>| calibration.expect("confidences").error();
+        assert!((error(rows.calibration()) - (0.25 + 0.95) / 2.0).abs() < 1e-7);
+        assert!((error(rows.resampled_calibration(&[2, 1, 0])) - (2.0 * 0.25 + 0.95) / 3.0).abs() < 1e-7);
+        assert_eq!(rows.resampled_calibration(&[0, 0, 3]), None);
     }
 }

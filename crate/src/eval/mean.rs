@@ -1,4 +1,4 @@
-//! Means: of losses, of squared errors, of what is lost a token.
+//! Means: of losses, of what is lost a token.
 
 use crate::event::Metrics;
 
@@ -32,40 +32,9 @@ impl Mean {
     }
 }
 
-/// Squared error, row by row; the loss is the same number, as in Hugging Face with `num_labels: 1`.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Regression {
-    squares: Mean,
-}
-
-impl Regression {
-    pub fn add(&mut self, actual: f64, predicted: f64) {
-        self.squares.add((predicted - actual).powi(2), 1);
-    }
-
-    pub fn rows(&self) -> u64 {
-        self.squares.weight()
-    }
-
-    pub fn metrics(&self) -> Metrics {
-        let mse = self.squares.value();
-        Metrics { loss: mse, mse: Some(mse), ..Metrics::default() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn squared_errors_by_hand() {
-        let mut regression = Regression::default();
-        for (actual, predicted) in [(1.0, 2.0), (0.0, 3.0)] {
-            regression.add(actual, predicted);
-        }
-        assert_eq!((regression.metrics().mse, regression.metrics().loss), (Some(5.0), 5.0));
-        assert_eq!(regression.rows(), 2);
-    }
 
     #[test]
     fn batches_weigh_by_their_tokens() {

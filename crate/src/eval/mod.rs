@@ -1,7 +1,23 @@
-//! Numbers that say how good a model is.
+//! Numbers that say how good a model is. All are counted on the host, row by row, and can be counted again in a
+//! resample of the rows, which is where [`bootstrap`] gets a number's confidence interval from.
 
+pub mod bleu;
+pub mod bootstrap;
+mod calibration;
 mod classification;
+pub mod entities;
+#[cfg(test)]
+mod golden_tests;
 mod mean;
+mod regression;
+pub mod rouge;
+pub mod squad;
+mod text;
 
-pub use classification::Classification;
-pub use mean::{Mean, Regression};
+pub use bootstrap::Interval;
+pub use calibration::{Bin, Calibration};
+pub use classification::{ClassCount, ClassCounts, Classification};
+pub use entities::EntityCounts;
+pub use mean::Mean;
+pub use regression::{Regression, RegressionScores};
+pub use rouge::Rouge;
