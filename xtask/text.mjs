@@ -113,6 +113,13 @@ export function balanced(rows, perLabel, seed) {
   return shuffle(chosen, seed + 1)
 }
 
+/** `perLabel` rows of each label held out, the others to train on, both in seeded random order. */
+export function heldOut(rows, perLabel, seed) {
+  const valid = balanced(rows, perLabel, seed)
+  const chosen = new Set(valid)
+  return { train: shuffle(rows.filter((row) => !chosen.has(row)), seed), valid }
+}
+
 /** Rows whose text was seen before would sit in both training and held-out rows, so only the first of each stays. */
 export function withoutRepeats(rows) {
   const seen = new Set()
@@ -137,4 +144,44 @@ export function scored(lines) {
     if (value !== 0) rows.push({ text, label: value > 0 ? 'positive' : 'negative' })
   }
   return rows
+}
+
+/** Text that was cut into tokens ("( NER ) ca n't .") as people write it. */
+export function untokenised(text) {
+  return text
+    .replace(/ ([.,;:?!%)\]}])/g, '$1')
+    .replace(/([([{]) /g, '$1')
+    .replace(/ (n't|'(?:s|m|d|re|ve|ll))(?![\p{L}\p{N}])/gu, '$1')
+    .replace(/" ([^"]*) "/g, '"$1"')
+}
+
+/**
+ * A paper of ACLSum as one row: the document is its abstract, introduction and conclusion, a paragraph each, and the
+ * summary is what experts wrote on its challenge, approach and outcome, a sentence each.
+ */
+export function paper({ id, title, sentences, summary }) {
+  const [abstract, ...rest] = ['abstract', 'introduction', 'conclusion'].map((section) => {
+    return sentences[section].map((sentence) => untokenised(collapse(sentence))).join(' ')
+  })
+  const [challenge, approach, outcome] = ['challenge', 'approach', 'outcome'].map((aspect) => collapse(summary[aspect]))
+  return {
+    id,
+    title,
+    document: [abstract, ...rest].filter((part) => part !== '').join('\n'),
+    summary: [challenge, approach, outcome].join(' '),
+    abstract,
+    challenge,
+    approach,
+    outcome,
+  }
+}
+
+/** One JSON object a line. */
+export function jsonl(rows) {
+  return rows.map((row) => `${JSON.stringify(row)}\n`).join('')
+}
+
+/** The inverse of `jsonl`. */
+export function records(lines) {
+  return lines.split('\n').filter((line) => line.trim() !== '').map((line) => JSON.parse(line))
 }

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { balanced, collapse, csv, cut, decode, mailText, scored, shuffle, withoutRepeats } from './text.mjs'
+import {
+  balanced, collapse, csv, cut, decode, heldOut, jsonl, mailText, paper, records, scored, shuffle, untokenised, withoutRepeats,
+} from './text.mjs'
 
 const mail = (text) => Buffer.from(text, 'latin1')
 
@@ -55,6 +57,16 @@ test('the same seed gives the same sample, and each label its share', () => {
   assert.deepEqual(shuffle([1, 2, 3, 4], 1).sort(), [1, 2, 3, 4])
 })
 
+test('held-out rows are balanced, and every other row is left to train on', () => {
+  const rows = Array.from({ length: 50 }, (_, i) => ({ text: `t${i}`, label: i < 30 ? 'ham' : 'spam' }))
+  const { train, valid } = heldOut(rows, 5, 7)
+  assert.deepEqual({ train, valid }, heldOut(rows, 5, 7))
+  for (const label of ['ham', 'spam']) assert.equal(valid.filter((row) => row.label === label).length, 5)
+  assert.equal(train.length, 40)
+  assert.equal(new Set([...train, ...valid]).size, 50)
+  assert.notDeepEqual(train.map(({ text }) => text), rows.filter((row) => !valid.includes(row)).map(({ text }) => text))
+})
+
 test('only the first of equal texts stays', () => {
   assert.deepEqual(withoutRepeats([{ text: 'a', label: 'x' }, { text: 'a', label: 'y' }]), [{ text: 'a', label: 'x' }])
 })
@@ -68,4 +80,23 @@ test('scores become labels, zero is dropped, a bad line is refused', () => {
   assert.deepEqual(scored('1\t2.5\tgood\r\n2\t-0.1\tbad\tindeed\n3\t0\tnothing\n'),
     [{ text: 'good', label: 'positive' }, { text: 'bad indeed', label: 'negative' }])
   assert.throws(() => scored('1\tx\ttext'), /not "id, score, text"/)
+})
+
+test('tokens are joined as people write them', () => {
+  assert.equal(untokenised('NER ( Li et al . , 2004 ) ca n\'t beat it : 20 % .'), 'NER (Li et al., 2004) can\'t beat it: 20%.')
+  assert.equal(untokenised('the user \'s " best " [ 1 ]'), 'the user\'s "best" [1]')
+  assert.equal(untokenised('a \'second\' one'), 'a \'second\' one')
+  assert.equal(untokenised('x " y'), 'x " y')
+})
+
+test('a paper becomes a document and its summary, nothing cut', () => {
+  const row = paper({
+    id: 'P1', title: 'T', summary: { challenge: 'A is hard.', approach: ' They do B.', outcome: 'C improves.' },
+    sentences: { abstract: ['One .', 'Two .'], introduction: ['Three ( 3 ) .'], conclusion: [] }, highlights: {},
+  })
+  assert.deepEqual(row, {
+    id: 'P1', title: 'T', document: 'One. Two.\nThree (3).', summary: 'A is hard. They do B. C improves.',
+    abstract: 'One. Two.', challenge: 'A is hard.', approach: 'They do B.', outcome: 'C improves.',
+  })
+  assert.deepEqual(records(jsonl([row, row])), [row, row])
 })

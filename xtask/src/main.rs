@@ -26,7 +26,7 @@ cargo xtask check              formatting, clippy, source rules, then all tests
 cargo xtask fuzz [N] [reader…]  damaged files, N (a million) for each reader: safetensors gguf configurations
                                adapters run_files tokenizer_models tokenizer_files
 cargo xtask bench [browser N]  training speed in Chromium over N steps, into bench/results
-cargo xtask data [name…]       sample data into .paddock/data: spam, sotu, snippets (default: spam sotu)";
+cargo xtask data [name…]       sample data into .paddock/data: spam, sotu, snippets, aclsum (default: spam sotu)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
