@@ -3,22 +3,27 @@
 export type Command = { "type": "inspect" } | { "type": "open_model",
 name: string, } | { "type": "open_data" } | { "type": "open_config" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig,
 resume?: boolean,
-smaller?: boolean, } | { "type": "lr_find", config: RawConfig, min_lr: number, max_lr: number, num_training_steps: number, } | { "type": "sweep_next", sweep: Sweep, results: Array<TrialResult>, } | { "type": "open_adapter", config: RawConfig, } | { "type": "evaluate",
-text_column?: string | null, label_column?: string | null, } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>,
+smaller?: boolean, } | { "type": "lr_find", config: RawConfig, min_lr: number, max_lr: number, num_training_steps: number, } | { "type": "sweep_next", sweep: Sweep, results: Array<TrialResult>, } | { "type": "open_adapter", config: RawConfig, } | { "type": "add_plugin", config: RawConfig,
+id?: string | null, name?: string | null, } | { "type": "keep_plugin", name: string, } | { "type": "use_plugin", id: string, } | { "type": "remove_plugin", id: string, } | { "type": "list_plugins" } | { "type": "evaluate",
+columns?: { [key in string]: string }, } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>,
+fields?: Array<{ [key in string]: string }>,
+plugin?: string | null,
+sampling?: Sampling,
 max_new_tokens?: number | null,
 apply_chat_template?: boolean | null, } | { "type": "export", format: ExportFormat,
 dtype?: ExportDType,
-zip: boolean, };
+zip: boolean,
+name?: string | null, };
 
 export type ExportFormat = "adapter" | "merged" | "gguf" | "gguf_lora";
 
 export type ExportDType = "f32" | "f16" | "bf16" | "q8_0";
 
-export type Envelope = { run: string, } & ({ "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
-total: number, } | { "type": "step" } & Step | { "type": "sweep_step" } & SweepStep | { "type": "lr_curve" } & LrCurve | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
+export type Envelope = { run: string, } & ({ "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "plugins", plugins: Array<PluginInfo>, } | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
+total: number, } | { "type": "step" } & Step | { "type": "sweep_step" } & SweepStep | { "type": "lr_curve" } & LrCurve | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "text_delta" } & TextDelta | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
 
-export type Event = { "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
-total: number, } | { "type": "step" } & Step | { "type": "sweep_step" } & SweepStep | { "type": "lr_curve" } & LrCurve | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure;
+export type Event = { "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "plugins", plugins: Array<PluginInfo>, } | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
+total: number, } | { "type": "step" } & Step | { "type": "sweep_step" } & SweepStep | { "type": "lr_curve" } & LrCurve | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "text_delta" } & TextDelta | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure;
 
 export type State = "idle" | "preparing" | "training" | "paused" | "evaluating" | "recovering" | "succeeded" | "failed" | "applying";
 
@@ -29,7 +34,8 @@ platform: string, devices: Array<DeviceInfo>,
 chosen: string,
 reason: string,
 storage_free: number | null,
-notes: Array<string>, };
+notes: Array<string>,
+scenarios: Array<ScenarioInfo>, };
 
 export type DeviceInfo = {
 id: string, name: string,
@@ -45,6 +51,7 @@ export type DataSummary = { name: string,
 format: string, encoding: string, columns: Array<Column>, rows: number,
 preview: Array<Array<string>>,
 text_column: string | null, label_column: string | null,
+fits: Array<Fit>,
 held_out: boolean, warnings: Array<string>, };
 
 export type AdapterSummary = {
@@ -56,7 +63,9 @@ export type Column = { name: string,
 values: Array<[string, number]>,
 numeric: boolean, };
 
-export type Plan = { device: string, labels: Array<string>, train_rows: number, validation_rows: number,
+export type Plan = { device: string, labels: Array<string>,
+shape: string, columns: { [key in string]: string },
+examples: Array<Preview>, train_rows: number, validation_rows: number,
 skipped_rows: number, total_steps: number, trainable_parameters: number, total_parameters: number,
 weight_bytes: number, training_bytes: number, activation_bytes: number,
 config: RawConfig, config_yaml: string, warnings: Array<string>, };
@@ -78,23 +87,65 @@ export type When = "before" | "during" | "after";
 
 export type Evaluation = { when: When, step: number, rows: number, metrics: Metrics,
 confusion: number[][], labels: Array<string>,
-samples: Array<Sample>, };
+samples: Array<Sample>,
+answered: number,
+intervals: { [key in string]: [number, number] },
+changes: { [key in string]: Change },
+calibration: Array<Bin>,
+classes: Array<ClassScore>, };
 
-export type Metrics = { loss: number, accuracy?: number | null, macro_f1?: number | null,
-majority?: number | null, perplexity?: number | null, mse?: number | null, };
+export type Metrics = {
+loss: number,
+accuracy?: number | null,
+macro_f1?: number | null,
+micro_f1?: number | null,
+balanced_accuracy?: number | null,
+calibration_error?: number | null,
+majority?: number | null,
+perplexity?: number | null,
+bits_per_byte?: number | null,
+exact_match?: number | null,
+f1?: number | null,
+rouge1?: number | null,
+rouge2?: number | null,
+rougeL?: number | null,
+bleu?: number | null,
+entity_f1?: number | null,
+parsed?: number | null,
+mse?: number | null,
+mae?: number | null,
+r2?: number | null,
+pearson?: number | null, };
 
 export type Sample = { text: string, expected: string, predicted: string, confidence: number, };
 
 export type Prediction = {
 index: number,
 label: string,
-scores: Array<[string, number]>, };
+scores: Array<[string, number]>,
+finish_reason?: Finish | null, prompt_tokens?: number | null, completion_tokens?: number | null, };
+
+export type Finish = "stop" | "length" | "abort";
+
+export type TextDelta = {
+index: number, text: string, };
+
+export type Sampling = {
+max_new_tokens?: number,
+temperature?: number,
+top_k?: number,
+top_p?: number,
+min_p?: number,
+repetition_penalty?: number, seed?: number,
+stop?: Array<string>, };
 
 export type FileInfo = { name: string, bytes: number, };
 
 export type Summary = {
 completed: boolean, ended: Ended, steps: number, seconds: number, before: Metrics | null, after: Metrics | null, rows: number,
-best_step: number | null, recoveries: Array<Recovery>, };
+best_step: number | null, recoveries: Array<Recovery>,
+verdict: Verdict | null,
+hints: Array<Hint>, };
 
 export type Ended = "finished" | "stopped" | "early_stopping" | "time_budget";
 
@@ -121,7 +172,7 @@ advice: string, };
 export type RawConfig = {
 task?: string | null,
 device?: string | null,
-kernels?: string | null, model: ModelSection, data: DataSection, training: TrainingSection, lora: LoraSection, recovery: RecoverySection, };
+kernels?: string | null, model: ModelSection, data: DataSection, training: TrainingSection, evaluation: EvaluationSection, lora: LoraSection, recovery: RecoverySection, };
 
 export type ModelSection = {
 type?: string | null,
@@ -134,8 +185,19 @@ export type DataSection = {
 train_file?: string | null,
 validation_file?: string | null,
 validation_split?: number | null,
+shape?: string | null,
 text_column?: string | null,
 label_column?: string | null,
+prompt_column?: string | null,
+input_column?: string | null,
+completion_column?: string | null,
+messages_column?: string | null,
+system_column?: string | null,
+question_column?: string | null,
+context_column?: string | null,
+answer_column?: string | null,
+summary_column?: string | null,
+apply_chat_template?: boolean | null,
 max_train_samples?: number | null,
 max_eval_samples?: number | null, };
 

@@ -1,6 +1,6 @@
 //! A model that is ready to be used: trained here, or opened with its adapter.
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
 use burn::tensor::Device;
 
@@ -13,9 +13,11 @@ use crate::{
     error::{Error, Result},
     event::{AdapterSummary, Event, Phase, Prediction, Summary},
     export::DataFile,
+    generate::{Answering, Sampling},
     model::{HeadKind, Llama},
     plan,
     platform::NamedFile,
+    plugin::{Manifest, Shared},
     rng,
     train::{forward, softmax},
     weights::{
@@ -24,7 +26,8 @@ use crate::{
     },
 };
 
-/// A model with what is needed to use it and to hand it on.
+/// A model with what is needed to use it and to hand it on. A copy shares the weights.
+#[derive(Clone)]
 pub struct Applied {
     pub model: Llama,
     pub folder: Rc<Folder>,
@@ -36,6 +39,10 @@ pub struct Applied {
     pub summary: Option<Summary>,
     /// What it was trained on.
     pub data: Vec<DataFile>,
+    /// Name and hash of the base's parts.
+    pub fingerprint: Vec<(String, String)>,
+    /// What a person calls it; its task and data where there is none.
+    pub name: Option<String>,
 }
 
 impl Applied {
@@ -59,14 +66,28 @@ pub struct Opening {
     /// The adapter's weights.
     adapter: Option<NamedFile>,
     history: History,
+    /// The plugin.json beside it.
+    manifest: Option<Manifest>,
+    fingerprint: Vec<(String, String)>,
+    warnings: Vec<String>,
     rng: rand_chacha::ChaCha8Rng,
     ready: Option<Applied>,
 }
 
 impl Opening {
-    /// `files` are an adapter's folder or one zip of it; none for a model that brings its own head.
-    pub async fn new(folder: Rc<Folder>, over: RawConfig, files: Vec<NamedFile>) -> Result<Self> {
+    /// `files` are an adapter's folder or one zip of it; none for a model that brings its own head. What the base's
+    /// weights are on the device already is taken from `shared`.
+    ///
+    /// # Errors
+    /// An adapter of another base, and files that are none.
+    pub async fn new(folder: Rc<Folder>, over: RawConfig, files: Vec<NamedFile>, shared: &Shared) -> Result<Self> {
         let mut adapter = AdapterFiles::read(files).await?;
+        let fingerprint = folder.fingerprint().await?;
+        let mut warnings = Vec::new();
+        let manifest = adapter.as_mut().and_then(|adapter| adapter.manifest.take());
+        if let Some(manifest) = &manifest {
+            warnings.extend(manifest.check_base(&folder.name, &fingerprint)?);
+        }
         let raw = match adapter.as_mut().and_then(|adapter| adapter.run.take()) {
             Some(mut trained) => {
                 // Device, precision, files and row limits were the training's own.
@@ -88,7 +109,10 @@ impl Opening {
             Some(adapter) => adapter.peft.task_type.as_deref() == Some("CAUSAL_LM"),
             None => !described.is_classifier(),
         };
-        config.task = if causal { Task::TextGeneration } else { Task::TextClassification };
+        // Of the tasks of a language model, the one it was trained for.
+        if config.task.classifies() == causal {
+            config.task = if causal { Task::TextGeneration } else { Task::TextClassification };
+        }
         config.training.method = if adapter.is_some() { Method::Lora } else { Method::Full };
         let mut labels = if causal { Vec::new() } else { described.labels.clone() };
         if !causal && labels.is_empty() {
@@ -109,12 +133,28 @@ impl Opening {
         }
         let (opened, _) = device::open(config.device).await?;
         let head = if causal { HeadKind::CausalLm } else { HeadKind::Classification };
+        let half = opened.half(&config)?;
         let loader = Loader::new(folder.weights.clone(), head, outputs, opened.device.clone(), config.frozen())
             .within(opened.binding())
-            .half(opened.half(&config)?);
+            .half(half)
+            .sharing(shared.take(&opened, config.frozen(), half));
         let rng = rng::stream(config.training.seed, rng::INIT);
         let adapter = adapter.map(|adapter| adapter.weights);
-        Ok(Self { folder, config, opened, labels, loader, adapter, history, rng, ready: None })
+        let ready = None;
+        Ok(Self {
+            folder,
+            config,
+            opened,
+            labels,
+            loader,
+            adapter,
+            history,
+            manifest,
+            fingerprint,
+            warnings,
+            rng,
+            ready,
+        })
     }
 
     pub async fn advance(&mut self) -> Result<Vec<Event>> {
@@ -133,9 +173,17 @@ impl Opening {
                 labels: std::mem::take(&mut self.labels),
                 summary: self.history.summary.take(),
                 data: std::mem::take(&mut self.history.data),
+                fingerprint: std::mem::take(&mut self.fingerprint),
+                name: self.manifest.as_ref().map(|manifest| manifest.name.clone()),
             });
         }
-        Ok(vec![Event::Progress { phase: Phase::LoadingWeights, done, total }])
+        let warnings = std::mem::take(&mut self.warnings).into_iter().map(|message| Event::Warning { message });
+        Ok(warnings.chain([Event::Progress { phase: Phase::LoadingWeights, done, total }]).collect())
+    }
+
+    /// Id and name that it brings along.
+    pub fn named(&self) -> Option<(String, String)> {
+        self.manifest.as_ref().map(|manifest| (manifest.id.clone(), manifest.name.clone()))
     }
 
     /// The model, once it is whole.
@@ -162,7 +210,51 @@ impl History {
 /// Texts a batch; batches keep the command's order.
 const BATCH: usize = 16;
 
-/// Texts through the model, a batch a call.
+/// What a model in use is asked.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    pub texts: Vec<String>,
+    /// Beside each text the other parts of its row, by role; as many as there are texts, or none.
+    pub fields: Vec<BTreeMap<String, String>>,
+    /// Whether prompts are put into the model's chat template; as it was trained, or where it has one, when absent.
+    pub chat: Option<bool>,
+}
+
+/// Texts through a model in use, a step a call.
+pub enum Using {
+    Classify(Box<Predicting>),
+    Answer(Box<Answering>),
+}
+
+impl Using {
+    /// With what there is to say about it.
+    pub fn new(applied: &Applied, asked: &Asked, sampling: &Sampling) -> Result<(Self, Vec<Event>)> {
+        if applied.config.task.classifies() {
+            return Ok((Self::Classify(Box::new(Predicting::new(applied, &asked.texts)?)), Vec::new()));
+        }
+        let idle = |key| format!("{key} has no effect while temperature is 0: nothing is drawn.");
+        let warnings = sampling.idle().map(|key| Event::Warning { message: idle(key) }).into_iter().collect();
+        Ok((Self::Answer(Box::new(Answering::new(applied, asked, sampling)?)), warnings))
+    }
+
+    /// What came of the step, and whether there are more.
+    pub async fn advance(&mut self, applied: &Applied) -> Result<(Vec<Event>, bool)> {
+        match self {
+            Self::Classify(predicting) => predicting.advance(applied).await,
+            Self::Answer(answering) => answering.advance(applied).await,
+        }
+    }
+
+    /// Ends here; answers that were begun are kept.
+    pub fn stop(&mut self, applied: &Applied) -> Result<Vec<Event>> {
+        match self {
+            Self::Classify(_) => Ok(Vec::new()),
+            Self::Answer(answering) => answering.stop(applied),
+        }
+    }
+}
+
+/// Texts through a classifier, a batch a call.
 pub struct Predicting {
     texts: Sequences,
     at: usize,
@@ -204,9 +296,13 @@ impl Predicting {
 fn prediction(index: u64, logits: &[f32], labels: &[String]) -> Prediction {
     if labels.is_empty() {
         let value = f64::from(logits.first().copied().unwrap_or(f32::NAN));
-        return Prediction { index, label: format!("{value:.4}"), scores: vec![("value".into(), value)] };
+        return classified(index, format!("{value:.4}"), vec![("value".into(), value)]);
     }
     let scores: Vec<(String, f64)> = labels.iter().cloned().zip(softmax(logits)).collect();
     let best = scores.iter().fold(&scores[0], |best, next| if next.1 > best.1 { next } else { best });
-    Prediction { index, label: best.0.clone(), scores }
+    classified(index, best.0.clone(), scores)
+}
+
+fn classified(index: u64, label: String, scores: Vec<(String, f64)>) -> Prediction {
+    Prediction { index, label, scores, finish_reason: None, prompt_tokens: None, completion_tokens: None }
 }

@@ -18,6 +18,8 @@ pub struct Sequences {
     ends: Vec<usize>,
     targets: Vec<Target>,
     rows: Vec<u64>,
+    /// Which tokens are learnt; empty where all are.
+    learnt: Vec<bool>,
 }
 
 impl Sequences {
@@ -33,6 +35,13 @@ impl Sequences {
         true
     }
 
+    /// Appends a row of which only some tokens are learnt. Either all rows of a set are such rows, or none.
+    pub fn push_masked(&mut self, row: u64, ids: &[u32], learnt: &[bool]) -> bool {
+        self.learnt.extend(learnt);
+        self.learnt.resize(self.ids.len() + ids.len(), false);
+        self.push(row, ids, Target::None)
+    }
+
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -43,9 +52,26 @@ impl Sequences {
 
     /// Token ids of a sequence; empty beyond the last.
     pub fn ids(&self, index: usize) -> &[i32] {
+        self.ids.get(self.range(index)).unwrap_or_default()
+    }
+
+    /// Which of its tokens are learnt; empty where all are.
+    pub fn learnt(&self, index: usize) -> &[bool] {
+        self.learnt.get(self.range(index)).unwrap_or_default()
+    }
+
+    /// The tokens before the last stretch that is learnt: what a model is given to answer.
+    pub fn prompt(&self, index: usize) -> &[i32] {
+        let learnt = self.learnt(index);
+        let end = learnt.iter().rposition(|learnt| *learnt).unwrap_or_default();
+        let begin = learnt[..end].iter().rposition(|learnt| !learnt).map_or(0, |before| before + 1);
+        &self.ids(index)[..begin]
+    }
+
+    fn range(&self, index: usize) -> std::ops::Range<usize> {
         let end = self.ends.get(index).copied().unwrap_or_default();
         let start = index.checked_sub(1).and_then(|before| self.ends.get(before).copied()).unwrap_or_default();
-        self.ids.get(start..end).unwrap_or_default()
+        start..end
     }
 
     pub fn target(&self, index: usize) -> Target {
@@ -162,8 +188,13 @@ impl Batch {
             }
             Target::None => {
                 let mut labels = ids.clone();
-                for (line, last) in labels.chunks_mut(seq).zip(&last) {
+                for ((line, last), row) in labels.chunks_mut(seq).zip(&last).zip(rows) {
                     line[*last as usize + 1..].fill(IGNORE_INDEX);
+                    for (label, learnt) in line.iter_mut().zip(sequences.learnt(*row)) {
+                        if !learnt {
+                            *label = IGNORE_INDEX;
+                        }
+                    }
                 }
                 Targets::Tokens(labels)
             }
@@ -174,11 +205,6 @@ impl Batch {
     /// True for the last micro-batch before an optimizer step.
     pub fn ends_step(&self) -> bool {
         self.micro + 1 == self.micros
-    }
-
-    /// Next tokens that the loss of text generation is the mean of.
-    pub fn predicted(&self) -> usize {
-        self.tokens - self.batch
     }
 }
 
@@ -385,7 +411,6 @@ mod tests {
         let batch = Batch::new(&texts, &[0, 1], 4, 5);
         assert_eq!(batch.seq, 4);
         assert_eq!(batch.targets, Targets::Tokens(vec![5, 6, 7, -100, 8, -100, -100, -100]));
-        assert_eq!(batch.predicted(), 2);
         let mut values = Sequences::default();
         values.push(1, &[5], Target::Value(2.5));
         assert_eq!(Batch::new(&values, &[0], 4, 0).targets, Targets::Values(vec![2.5]));

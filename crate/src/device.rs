@@ -20,7 +20,7 @@ use crate::{
     config::{Config, DeviceChoice, Kernels, MixedPrecision},
     error::{Error, Result},
     event::{DeviceInfo, Environment},
-    platform,
+    platform, scenario,
 };
 
 /// An opened device and what is known of it.
@@ -125,6 +125,7 @@ pub async fn environment() -> Environment {
         reason,
         storage_free: None,
         notes,
+        scenarios: scenario::all(),
     }
 }
 

@@ -1,22 +1,27 @@
 //! The engine: commands in, events out, one unit of work a call. Both shells are built on it alone.
 
-use std::rc::Rc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+};
 
 use crate::{
     adapter::AdapterFiles,
-    apply::{Applied, Opening, Predicting},
-    config::{Config, Kernels, RawConfig, Task},
-    data::{MOST_BYTES, Table},
+    apply::{Applied, Asked, Opening, Using},
+    config::{Config, Kernels, Method, RawConfig},
+    data::{MOST_BYTES, Role, Table},
     device,
     error::{Error, Result},
     event::{Command, DataSummary, Envelope, Event, ExportDType, ExportFormat, Failure, Phase, State, When},
     export::{DataFile, Exporting},
-    generate::{Generating, NEW_TOKENS, generates},
+    generate::Sampling,
     kernels,
-    plan::{Counts, plan},
+    plan::plan,
     platform::{self, NamedFile},
+    plugin::{self, Plugins, Shared},
     prepare::{self, Rows, Tokenizing},
     record::Record,
+    scenario,
     storage::Storage,
     sweep::SweepStep,
     train::{
@@ -31,12 +36,12 @@ enum Job {
     None,
     Run(Box<Session>),
     LrFind(Box<RangeTest>),
-    Open(Box<Opening>),
-    /// Held-out rows on their way to an evaluation, with the texts to show.
-    Tokenize(Box<Tokenizing>, Vec<String>),
-    Evaluate(Box<Evaluator>, Vec<String>),
-    Predict(Box<Predicting>),
-    Generate(Box<Generating>),
+    /// A model on its way, and the id and name of the plugin that it becomes.
+    Open(Box<Opening>, Option<(String, String)>),
+    /// Held-out rows on their way to an evaluation.
+    Tokenize(Box<Tokenizing>),
+    Evaluate(Box<Evaluator>),
+    Predict(Using),
     Export(Box<Exporting>),
 }
 
@@ -54,6 +59,9 @@ pub struct Engine {
     /// Where the next run keeps checkpoints and record.
     storage: Option<Rc<dyn Storage>>,
     record: Option<Record>,
+    /// Models beside the current one, and the base's weights that they all hold.
+    plugins: Plugins,
+    shared: Shared,
     /// For the next run, in tests.
     faults: Vec<Fault>,
     /// Beside the last [`Event::ExportChunk`].
@@ -77,6 +85,8 @@ impl Engine {
             run: String::new(),
             storage: None,
             record: None,
+            plugins: Plugins::default(),
+            shared: Shared::default(),
             faults: Vec::new(),
             chunk: Vec::new(),
         }
@@ -126,13 +136,9 @@ impl Engine {
         match &self.job {
             Job::None => false,
             Job::Run(session) => session.state() != State::Paused,
-            Job::LrFind(_)
-            | Job::Open(_)
-            | Job::Tokenize(..)
-            | Job::Evaluate(..)
-            | Job::Predict(_)
-            | Job::Generate(_)
-            | Job::Export(_) => true,
+            Job::LrFind(_) | Job::Open(..) | Job::Tokenize(_) | Job::Evaluate(_) | Job::Predict(_) | Job::Export(_) => {
+                true
+            }
         }
     }
 
@@ -163,6 +169,8 @@ impl Engine {
                 let summary = folder.summary();
                 self.folder = Some(Rc::new(folder));
                 self.applied = None;
+                self.plugins.clear();
+                self.shared.clear();
                 Ok(vec![Event::ModelOpened(summary)])
             }
             Command::OpenData => {
@@ -186,25 +194,53 @@ impl Engine {
             }
             Command::OpenAdapter { config } => {
                 self.idle("open an adapter")?;
-                let opening = Opening::new(self.folder()?, *config, files).await?;
+                let opening = Opening::new(self.folder()?, *config, files, &self.shared).await?;
                 self.applied = None;
-                self.job = Job::Open(Box::new(opening));
+                self.job = Job::Open(Box::new(opening), None);
                 Ok(vec![Event::State { state: State::Preparing }])
             }
-            Command::Evaluate { text_column, label_column } => {
-                self.idle("evaluate")?;
-                self.evaluate(text_column, label_column)
+            Command::AddPlugin { config, id, name } => {
+                self.idle("add a plugin")?;
+                self.add_plugin(*config, id, name, files).await
             }
-            Command::Predict { texts, max_new_tokens, apply_chat_template } => {
+            Command::KeepPlugin { name } => {
+                self.idle("keep a plugin")?;
+                let mut applied = self.applied.clone().ok_or_else(nothing_trained)?;
+                applied.name = Some(name.clone());
+                self.plugins.add(plugin::id_of(&name), name, applied)?;
+                Ok(vec![self.plugins()])
+            }
+            Command::UsePlugin { id } => {
+                self.idle("change to another plugin")?;
+                let applied = self.plugins.get(&id)?.applied.clone();
+                let opened = applied.describe();
+                self.applied = Some(applied);
+                Ok(vec![Event::AdapterOpened(opened)])
+            }
+            Command::RemovePlugin { id } => {
+                self.plugins.remove(&id)?;
+                Ok(vec![self.plugins()])
+            }
+            Command::ListPlugins => Ok(vec![self.plugins()]),
+            Command::Evaluate { columns } => {
+                self.idle("evaluate")?;
+                self.evaluate(columns)
+            }
+            Command::Predict { texts, fields, plugin, sampling, max_new_tokens, apply_chat_template } => {
                 self.idle("predict")?;
+                if let Some(id) = plugin {
+                    let plugin = self.plugins.get(&id)?;
+                    plugin.info.uses += texts.len() as u64;
+                    self.applied = Some(plugin.applied.clone());
+                }
                 let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
-                self.job = if generates(applied) {
-                    let most = max_new_tokens.unwrap_or(NEW_TOKENS);
-                    Job::Generate(Box::new(Generating::new(applied, &texts, most, apply_chat_template)?))
-                } else {
-                    Job::Predict(Box::new(Predicting::new(applied, &texts)?))
-                };
-                Ok(vec![Event::State { state: State::Applying }])
+                let max_new_tokens = max_new_tokens.unwrap_or(sampling.max_new_tokens);
+                let sampling = Sampling { max_new_tokens, ..sampling };
+                let asked = Asked { texts, fields, chat: apply_chat_template };
+                let (using, mut events) = Using::new(applied, &asked, &sampling)?;
+                self.job = Job::Predict(using);
+                events.push(Event::State { state: State::Applying });
+                Ok(events)
             }
             Command::Pause => self.session("pause")?.pause().map(|event| vec![event]),
             Command::Resume => self.session("resume")?.resume().map(|event| vec![event]),
@@ -217,13 +253,47 @@ impl Engine {
                     test.stop();
                     Ok(Vec::new())
                 }
+                Job::Predict(using) => {
+                    let mut events = using.stop(self.applied.as_ref().ok_or_else(nothing_trained)?)?;
+                    self.job = Job::None;
+                    events.push(Event::State { state: State::Idle });
+                    Ok(events)
+                }
                 _ => Ok(self.session("stop")?.stop().into_iter().collect()),
             },
-            Command::Export { format, dtype, zip } => {
+            Command::Export { format, dtype, zip, name } => {
                 self.idle("export")?;
+                if let (Some(name), Some(applied)) = (name, &mut self.applied) {
+                    applied.name = Some(name);
+                }
                 self.export(format, dtype, zip)
             }
         }
+    }
+
+    fn plugins(&self) -> Event {
+        Event::Plugins { plugins: self.plugins.infos() }
+    }
+
+    async fn add_plugin(
+        &mut self,
+        config: RawConfig,
+        id: Option<String>,
+        name: Option<String>,
+        files: Vec<NamedFile>,
+    ) -> Result<Vec<Event>> {
+        if files.is_empty() {
+            return Err(Error::session("A plugin without files.", "Choose an adapter's folder, or the zip of it."));
+        }
+        let opening = Opening::new(self.folder()?, config, files, &self.shared).await?;
+        let brought = opening.named();
+        let name = name.or(brought.as_ref().map(|(_, name)| name.clone())).unwrap_or_default();
+        let id = id.or(brought.map(|(id, _)| id)).unwrap_or_else(|| plugin::id_of(&name));
+        plugin::check_id(&id).map_err(|got| {
+            Error::session(format!("{got} cannot name a plugin."), "Take letters, digits, `.`, `_` and `-`.")
+        })?;
+        self.job = Job::Open(Box::new(opening), Some((id, name)));
+        Ok(vec![Event::State { state: State::Preparing }])
     }
 
     async fn open_data(&mut self, files: Vec<NamedFile>) -> Result<Vec<Event>> {
@@ -246,7 +316,9 @@ impl Engine {
         }
         let summaries = tables.iter().enumerate();
         let events = summaries
-            .map(|(i, table)| Event::DataOpened(DataSummary { held_out: i == 1, ..table.summary() }))
+            .map(|(i, table)| {
+                Event::DataOpened(DataSummary { held_out: i == 1, fits: scenario::fits(table), ..table.summary() })
+            })
             .collect();
         self.tables = tables;
         self.data = data;
@@ -257,13 +329,8 @@ impl Engine {
         let folder = self.folder()?;
         let (opened, reason) = device::open(config.device).await?;
         let (total_steps, estimated) = prepare::estimate_steps(config, rows, &folder)?;
-        let counts = Counts {
-            train_rows: rows.train.len() as u64,
-            validation_rows: rows.validation.len() as u64,
-            skipped_rows: rows.skipped,
-            total_steps,
-        };
-        let mut plan = plan(config, &folder.weights, &opened, &rows.labels, counts)?;
+        let mut plan = plan(config, &folder.weights, &opened, rows, total_steps)?;
+        plan.examples = prepare::preview(config, rows, &folder)?;
         plan.warnings.splice(0..0, rows.warnings.iter().cloned());
         plan.warnings.extend(reason.filter(|_| !opened.is_gpu()));
         if estimated {
@@ -288,10 +355,12 @@ impl Engine {
             raw = adapter.settle(raw, folder.config())?;
             labels = adapter.labels(folder.config());
         }
-        let config = Config::resolve(&raw)?;
+        let mut config = Config::resolve(&raw)?;
         let rows = prepare::rows(&config, &self.tables, &labels)?;
+        // What is trained remembers it.
+        config.data.shape = Some(rows.shape);
         let mut events = self.plan(&config, &rows).await?;
-        let classes = config.task == Task::TextClassification && config.model.num_labels != Some(1);
+        let classes = config.task.classifies() && config.model.num_labels != Some(1);
         if adapter.is_some() && labels.is_empty() && classes {
             let message = format!(
                 "The adapter's files do not name its classes (no config.json): they are taken to be {}, in this order.",
@@ -330,11 +399,25 @@ impl Engine {
         }
         kernels::use_stock(config.kernels == Kernels::Stock);
         self.applied = None;
+        let shared = match config.training.method {
+            Method::Lora => self.shared.take(&opened, config.packing(), opened.half(&config)?),
+            Method::Full => HashMap::new(),
+        };
+        if shared.is_empty() {
+            // The base would stand on the device twice.
+            self.shared.clear();
+            if !self.plugins.is_empty() {
+                self.plugins.clear();
+                let message = "The plugins were let go: this run holds the base in another way than they do.".into();
+                events.push(Event::Warning { message });
+                events.push(self.plugins());
+            }
+        }
         events.push(Event::State { state: State::Preparing });
         let adapter = adapter.map(|adapter| adapter.weights);
         let (run, storage) = (self.run.clone(), self.storage.clone());
-        let parts = Parts { run, config, opened, folder, rows, adapter, fingerprints, storage, found };
-        let mut session = Session::new(parts);
+        let parts = Parts { run, config, opened, folder, rows, adapter, fingerprints, storage, found, shared };
+        let mut session = Session::new(parts)?;
         self.faults.drain(..).for_each(|fault| session.fault(fault));
         self.job = Job::Run(Box::new(session));
         Ok(events)
@@ -348,20 +431,24 @@ impl Engine {
         kernels::use_stock(config.kernels == Kernels::Stock);
         self.run = platform::run_id();
         self.applied = None;
-        self.job = Job::LrFind(Box::new(RangeTest::new(config, opened, folder, rows, rates)));
+        self.job = Job::LrFind(Box::new(RangeTest::new(config, opened, folder, rows, rates)?));
         Ok(vec![Event::State { state: State::Preparing }])
     }
 
-    fn evaluate(&mut self, text: Option<String>, label: Option<String>) -> Result<Vec<Event>> {
+    fn evaluate(&mut self, columns: BTreeMap<String, String>) -> Result<Vec<Event>> {
         let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
         let mut config = applied.config.clone();
-        config.data.text_column = text.or(config.data.text_column);
-        config.data.label_column = label.or(config.data.label_column);
-        let (rows, warnings) = prepare::known_rows(&config, &self.tables, &applied.labels)?;
-        let texts = rows.iter().take(10).map(|e| e.text.clone()).collect();
-        let tokenizing = Tokenizing::new(&applied.config, applied.folder.clone(), rows);
-        self.job = Job::Tokenize(Box::new(tokenizing), texts);
-        let mut events: Vec<Event> = warnings.into_iter().map(|message| Event::Warning { message }).collect();
+        for (word, column) in columns {
+            let role = Role::find(&word).ok_or_else(|| {
+                let words: Vec<_> = Role::ALL.iter().map(|role| role.as_str()).collect();
+                Error::session(format!("A column for `{word}`, which is no part of a row."), words.join(", "))
+            })?;
+            role.set_column(&mut config.data, column);
+        }
+        let rows = prepare::known_rows(&config, &self.tables, &applied.labels)?;
+        let tokenizing = Tokenizing::new(&applied.config, rows.shape, applied.folder.clone(), rows.validation)?;
+        self.job = Job::Tokenize(Box::new(tokenizing));
+        let mut events: Vec<Event> = rows.warnings.into_iter().map(|message| Event::Warning { message }).collect();
         events.push(Event::State { state: State::Evaluating });
         Ok(events)
     }
@@ -386,6 +473,11 @@ impl Engine {
                     && let Job::Run(session) = std::mem::replace(&mut self.job, Job::None)
                 {
                     self.applied = session.into_result();
+                    if let Some(Applied { model, config, opened, .. }) = &self.applied
+                        && config.training.method == Method::Lora
+                    {
+                        self.shared.keep(opened, config.packing(), model.half, model);
+                    }
                 }
                 Ok(events)
             }
@@ -396,53 +488,54 @@ impl Engine {
                 }
                 Ok(events)
             }
-            Job::Open(opening) => {
+            Job::Open(opening, plugin) => {
                 let mut events = opening.advance().await?;
                 if let Some(applied) = opening.take() {
-                    events.push(Event::AdapterOpened(applied.describe()));
-                    self.applied = Some(applied);
+                    let half = applied.model.half;
+                    self.shared.keep(&applied.opened, applied.config.frozen(), half, &applied.model);
+                    let plugin = plugin.take();
                     self.job = Job::None;
+                    if let Some((id, name)) = plugin {
+                        self.plugins.add(id, name, applied)?;
+                        events.push(self.plugins());
+                    } else {
+                        events.push(Event::AdapterOpened(applied.describe()));
+                        self.applied = Some(applied);
+                    }
                     events.push(Event::State { state: State::Idle });
                 }
                 Ok(events)
             }
-            Job::Tokenize(tokenizing, _) => {
+            Job::Tokenize(tokenizing) => {
                 let more = tokenizing.advance()?;
                 let (done, total) = tokenizing.progress();
-                if !more && let Job::Tokenize(tokenizing, texts) = std::mem::replace(&mut self.job, Job::None) {
-                    let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
-                    let batches = prepare::evaluation(&applied.config, &applied.folder, &tokenizing.finish());
-                    let evaluator = Evaluator::new(When::After, 0, applied.labels.clone(), batches);
-                    self.job = Job::Evaluate(Box::new(evaluator), texts);
+                let mut events = vec![Event::Progress { phase: Phase::Tokenizing, done, total }];
+                if !more && let Job::Tokenize(tokenizing) = std::mem::replace(&mut self.job, Job::None) {
+                    let Applied { config, labels, folder, .. } = self.applied.as_ref().ok_or_else(nothing_trained)?;
+                    let tokenized = tokenizing.finish();
+                    events.extend(tokenized.warnings.iter().map(|message| Event::Warning { message: message.clone() }));
+                    let (labels, folder, rows) = (labels.clone(), folder.clone(), Rc::new(tokenized));
+                    let evaluator = Evaluator::new(When::After, 0, config, labels, folder, rows)?;
+                    self.job = Job::Evaluate(Box::new(evaluator));
                 }
-                Ok(vec![Event::Progress { phase: Phase::Tokenizing, done, total }])
+                Ok(events)
             }
-            Job::Evaluate(evaluator, _) => {
+            Job::Evaluate(evaluator) => {
                 let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
                 applied.opened.check()?;
                 let more = evaluator.advance(&applied.model, &applied.opened.device).await?;
                 let (done, total) = evaluator.progress();
                 let mut events = vec![Event::Progress { phase: Phase::Evaluating, done, total }];
-                if !more && let Job::Evaluate(evaluator, texts) = std::mem::replace(&mut self.job, Job::None) {
-                    events.push(Event::Evaluation(evaluator.finish(&texts)?));
+                if !more && let Job::Evaluate(evaluator) = std::mem::replace(&mut self.job, Job::None) {
+                    events.push(Event::Evaluation(Box::new(evaluator.finish(None)?.0)));
                     events.push(Event::State { state: State::Idle });
                 }
                 Ok(events)
             }
-            Job::Generate(generating) => {
+            Job::Predict(using) => {
                 let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
                 applied.opened.check()?;
-                let (mut events, more) = generating.advance(applied).await?;
-                if !more {
-                    self.job = Job::None;
-                    events.push(Event::State { state: State::Idle });
-                }
-                Ok(events)
-            }
-            Job::Predict(predicting) => {
-                let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
-                applied.opened.check()?;
-                let (mut events, more) = predicting.advance(applied).await?;
+                let (mut events, more) = using.advance(applied).await?;
                 if !more {
                     self.job = Job::None;
                     events.push(Event::State { state: State::Idle });

@@ -24,9 +24,14 @@ pub mod kernels;
 pub mod model;
 pub mod plan;
 pub mod platform;
+pub mod plugin;
 pub mod prepare;
+pub mod prompt;
+#[cfg(test)]
+mod prompt_golden_tests;
 pub mod record;
 pub mod rng;
+pub mod scenario;
 pub mod state;
 pub mod storage;
 pub mod sweep;

@@ -6,24 +6,14 @@ use crate::{
     error::Result,
     event::Plan,
     model::{HeadKind, Llama, LlamaConfig},
+    prepare::Rows,
     train::{AdamW, MOST_LOGITS},
     weights::Weights,
 };
 
-/// Rows and steps of a run.
-pub struct Counts {
-    pub train_rows: u64,
-    pub validation_rows: u64,
-    pub skipped_rows: u64,
-    pub total_steps: u64,
-}
-
 /// The head that a task trains.
 pub fn head(task: Task) -> HeadKind {
-    match task {
-        Task::TextClassification => HeadKind::Classification,
-        Task::TextGeneration => HeadKind::CausalLm,
-    }
+    if task.classifies() { HeadKind::Classification } else { HeadKind::CausalLm }
 }
 
 /// Outputs of a classification head: one for regression.
@@ -38,7 +28,8 @@ pub fn max_length(config: &Config, model: &LlamaConfig) -> usize {
 
 /// # Errors
 /// `training.mixed_precision` asks for what the device has not.
-pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[String], counts: Counts) -> Result<Plan> {
+pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, total_steps: u64) -> Result<Plan> {
+    let labels = rows.labels.as_slice();
     let float = size_of::<f32>() as u64;
     let half = opened.half(config)?;
     let (model, packing) = (&weights.config, config.packing());
@@ -77,10 +68,10 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
             bytes(weight)
         ));
     }
-    if counts.total_steps < 10 {
+    if total_steps < 10 {
         warnings.push(format!(
             "Only {} training steps: more epochs, more rows or a smaller batch may be needed to learn anything.",
-            counts.total_steps
+            total_steps
         ));
     }
     let weight_bytes = shapes.iter().map(bytes).sum::<u64>() + (total - base) * float;
@@ -91,10 +82,13 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, labels: &[Strin
     Ok(Plan {
         device: opened.info.id.clone(),
         labels: labels.to_vec(),
-        train_rows: counts.train_rows,
-        validation_rows: counts.validation_rows,
-        skipped_rows: counts.skipped_rows,
-        total_steps: counts.total_steps,
+        shape: rows.shape.as_str().to_owned(),
+        columns: rows.columns.clone(),
+        examples: Vec::new(),
+        train_rows: rows.train.len() as u64,
+        validation_rows: rows.validation.len() as u64,
+        skipped_rows: rows.skipped,
+        total_steps,
         trainable_parameters: trainable,
         total_parameters: total,
         weight_bytes,
@@ -116,10 +110,10 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
     let block = tokens * kept(config, model, seq, half);
     // Going back through a block: the gradients of the feed-forward's wide tensors.
     let back = 2 * tokens * f * number(half);
-    let head = match config.task {
-        Task::TextClassification => states,
+    let head = match head(config.task) {
+        HeadKind::Classification => states,
         // Logits and their exponentials, the chosen tokens' rows, gradients to states and weight.
-        Task::TextGeneration => {
+        HeadKind::CausalLm => {
             let weight = if full { 2 * vocab * d } else { 0 };
             FLOAT * (2 * (tokens * vocab).min(wide(MOST_LOGITS)) + weight) + 3 * states
         }

@@ -1,18 +1,24 @@
 //! From opened tables to what the model eats: rows chosen and split, texts tokenized, batches padded.
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
 use crate::{
     batch::{Batch, Batcher, Packer, Sequences, evaluation_order},
-    config::{Config, Task},
-    data::{self, Example, Examples, LabelSource, Mapping, Table, Target},
+    config::Config,
+    data::{self, Example, Examples, LabelSource, Mapping, Shape, Table, Target},
     error::{Error, Result},
+    event::Preview,
     plan,
+    prompt::Prompter,
+    scenario::Learns,
     weights::folder::Folder,
 };
 
 /// Training and held-out rows.
 pub struct Rows {
+    pub shape: Shape,
+    /// Column by role.
+    pub columns: BTreeMap<String, String>,
     pub train: Vec<Example>,
     pub validation: Vec<Example>,
     pub labels: Vec<String>,
@@ -23,14 +29,12 @@ pub struct Rows {
 /// Maps, checks, samples and splits the opened tables (training, and held-out rows where a second one is open). `labels`
 /// are those of an adapter that training goes on from; none otherwise.
 pub fn rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<Rows> {
-    let Some(table) = tables.first() else {
-        return Err(Error::session("No data is open.", "Choose a file of examples first."));
-    };
+    let Some(table) = tables.first() else { return Err(no_data()) };
     let (task, data, seed) = (config.task, &config.data, config.training.seed);
     let num_labels = config.model.num_labels;
-    let mapping = Mapping::resolve(table, data, task)?;
-    let mut found = data::examples(table, &mapping, LabelSource::for_training(task, num_labels))?;
-    if labels.len() > 1 && task == Task::TextClassification {
+    let mapping = task.mapping(table, data)?;
+    let mut found = usable(config, table, &mapping, LabelSource::for_training(num_labels))?;
+    if labels.len() > 1 && task.classifies() {
         reorder(&table.name, &mut found, labels)?;
     }
     let mut skipped = table.skipped.count + found.skipped.count;
@@ -39,9 +43,10 @@ pub fn rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<Rows
     let (train, validation) = match tables.get(1) {
         None => data::split(&table.name, found.rows, data.validation_split, seed)?,
         Some(held_out) => {
-            let mapping = Mapping::resolve(held_out, data, task)?;
-            let source = LabelSource::for_validation(task, num_labels, &found.labels);
-            let other = data::examples(held_out, &mapping, source)?;
+            // In the shape of the training file, whatever else it could be.
+            let mapping = Mapping::resolve(held_out, data, &[mapping.shape])?;
+            let source = LabelSource::for_validation(num_labels, &found.labels);
+            let other = usable(config, held_out, &mapping, source)?;
             skipped += held_out.skipped.count + other.skipped.count;
             warnings.extend(held_out.summary().warnings);
             warnings.extend(other.warnings);
@@ -49,12 +54,28 @@ pub fn rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<Rows
         }
     };
     Ok(Rows {
+        shape: mapping.shape,
+        columns: mapping.by_role(),
         train: data::sample(train, data.max_train_samples, seed),
         validation: data::sample(validation, data.max_eval_samples, seed),
         labels: found.labels,
         skipped,
         warnings,
     })
+}
+
+/// A table's rows as its task learns them.
+fn usable(config: &Config, table: &Table, mapping: &Mapping, labels: LabelSource<'_>) -> Result<Examples> {
+    let shape = mapping.shape;
+    match config.task.scenario().learns(shape) {
+        Learns::Label => data::examples(table, mapping, labels),
+        Learns::Text => data::examples(table, mapping, LabelSource::None),
+        Learns::Answers => data::exchanges(table, mapping, |row| config.task.exchange(shape, row)),
+    }
+}
+
+fn no_data() -> Error {
+    Error::session("No data is open.", "Choose a file of examples first.")
 }
 
 /// Gives the classes the numbers that an adapter's head has for them.
@@ -80,18 +101,24 @@ fn reorder(file: &str, found: &mut Examples, labels: &[String]) -> Result<()> {
 /// Labels in an error.
 const MOST_LISTED: usize = 8;
 
-/// Rows to measure a model with whose labels are known, and what is to be said of the rows left out. The held-out file is
-/// taken where there is one: the model may have been trained on the other.
-pub fn known_rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<(Vec<Example>, Vec<String>)> {
-    let Some(table) = tables.last() else {
-        return Err(Error::session("No data is open.", "Choose a file of examples first."));
-    };
-    let mapping = Mapping::resolve(table, &config.data, config.task)?;
-    let source = LabelSource::for_validation(config.task, config.model.num_labels, labels);
-    let found = data::examples(table, &mapping, source)?;
+/// Rows to measure a model with whose labels are known. The held-out file is taken where there is one: the model may have
+/// been trained on the other.
+pub fn known_rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<Rows> {
+    let table = tables.last().ok_or_else(no_data)?;
+    let mapping = config.task.mapping(table, &config.data)?;
+    let source = LabelSource::for_validation(config.model.num_labels, labels);
+    let found = usable(config, table, &mapping, source)?;
     let mut warnings = table.summary().warnings;
     warnings.extend(found.warnings);
-    Ok((data::sample(found.rows, config.data.max_eval_samples, config.training.seed), warnings))
+    Ok(Rows {
+        shape: mapping.shape,
+        columns: mapping.by_role(),
+        train: Vec::new(),
+        validation: data::sample(found.rows, config.data.max_eval_samples, config.training.seed),
+        labels: labels.to_vec(),
+        skipped: found.skipped.count,
+        warnings,
+    })
 }
 
 /// Rows tokenized a call: a fraction of a second in a tab.
@@ -104,21 +131,44 @@ pub struct Tokenizing {
     todo: std::vec::IntoIter<Example>,
     total: usize,
     into: Into,
+    done: Tokenized,
+    cut: usize,
+    unusable: data::Skipped,
+}
+
+/// Rows as tokens.
+#[derive(Debug, Default)]
+pub struct Tokenized {
+    pub sequences: Sequences,
+    /// What a sequence's row says and what counts as right, for rows that are answered; in the sequences' order.
+    pub asked: Vec<Asked>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    pub text: String,
+    pub answers: Vec<String>,
 }
 
 enum Into {
-    Rows(Sequences),
+    Rows,
     Blocks(Packer),
+    Answers(Box<Prompter>),
 }
 
 impl Tokenizing {
-    pub fn new(config: &Config, folder: Rc<Folder>, rows: Vec<Example>) -> Self {
+    /// # Errors
+    /// A chat template that cannot be used.
+    pub fn new(config: &Config, shape: Shape, folder: Rc<Folder>, rows: Vec<Example>) -> Result<Self> {
         let max_length = plan::max_length(config, folder.config());
-        let into = match config.task {
-            Task::TextClassification => Into::Rows(Sequences::default()),
-            Task::TextGeneration => Into::Blocks(Packer::new(max_length, folder.tokenizer.eos_id())),
+        let into = match config.task.scenario().learns(shape) {
+            Learns::Label => Into::Rows,
+            Learns::Text => Into::Blocks(Packer::new(max_length, folder.tokenizer.eos_id())),
+            Learns::Answers => Into::Answers(Box::new(Prompter::new(config, folder.clone())?)),
         };
-        Self { folder, max_length, total: rows.len(), todo: rows.into_iter(), into }
+        let (done, unusable) = (Tokenized::default(), data::Skipped::default());
+        Ok(Self { folder, max_length, total: rows.len(), todo: rows.into_iter(), into, done, cut: 0, unusable })
     }
 
     /// Rows done and rows in all.
@@ -128,25 +178,82 @@ impl Tokenizing {
 
     /// The next rows; true while there are more.
     pub fn advance(&mut self) -> Result<bool> {
-        for example in self.todo.by_ref().take(ROWS_A_CALL) {
-            let tokenizer = &self.folder.tokenizer;
-            match &mut self.into {
-                Into::Rows(sequences) => {
-                    let encoded = tokenizer.encode(&example.text, Some(self.max_length))?;
-                    sequences.push(example.row, &encoded.ids, example.target);
+        let (tokenizer, Tokenized { sequences, asked, .. }) = (&self.folder.tokenizer, &mut self.done);
+        for Example { row, text, target, exchange } in self.todo.by_ref().take(ROWS_A_CALL) {
+            match (&mut self.into, exchange) {
+                (Into::Blocks(packer), _) => packer.push(row, &tokenizer.encode(&text, None)?.ids),
+                (Into::Answers(prompter), Some(exchange)) => match prompter.exchange(&exchange)? {
+                    Ok(tokens) => {
+                        self.cut += usize::from(tokens.cut);
+                        sequences.push_masked(row, &tokens.ids, &tokens.learnt);
+                        asked.push(Asked { text, answers: exchange.answers });
+                    }
+                    Err(reason) => self.unusable.push(row, reason),
+                },
+                _ => {
+                    let encoded = tokenizer.encode(&text, Some(self.max_length))?;
+                    if sequences.push(row, &encoded.ids, target) {
+                        asked.push(Asked { text, answers: Vec::new() });
+                    }
                 }
-                Into::Blocks(packer) => packer.push(example.row, &tokenizer.encode(&example.text, None)?.ids),
             }
         }
         Ok(self.todo.len() > 0)
     }
 
-    pub fn finish(self) -> Sequences {
-        match self.into {
-            Into::Rows(sequences) => sequences,
-            Into::Blocks(packer) => packer.finish(),
+    pub fn finish(self) -> Tokenized {
+        let mut done = self.done;
+        if let Into::Blocks(packer) = self.into {
+            done.sequences = packer.finish();
         }
+        done.warnings.extend(self.unusable.sentence("the data"));
+        if self.cut > 0 {
+            let (cut, total, max) = (self.cut, self.total, self.max_length);
+            done.warnings.push(format!(
+                "{cut} of {total} rows are longer than {max} tokens and were shortened: raise model.max_seq_length where \
+                 answers may stand in what is cut off."
+            ));
+        }
+        done
     }
+}
+
+/// Rows that a plan shows, and characters of each.
+const SHOWN: usize = 3;
+const SHOWN_CHARS: usize = 2000;
+
+/// The first training rows as the model reads them.
+///
+/// # Errors
+/// A chat template or a tokenizer that cannot be used.
+pub fn preview(config: &Config, rows: &Rows, folder: &Rc<Folder>) -> Result<Vec<Preview>> {
+    let first: Vec<Example> = rows.train.iter().take(SHOWN).cloned().collect();
+    let learns = config.task.scenario().learns(rows.shape);
+    let shown = |text: &str| text.chars().take(SHOWN_CHARS).collect::<String>();
+    let mut previews: Vec<Preview> = Vec::new();
+    if learns == Learns::Answers {
+        let mut tokenizing = Tokenizing::new(config, rows.shape, folder.clone(), first)?;
+        tokenizing.advance()?;
+        let sequences = tokenizing.finish().sequences;
+        for row in 0..sequences.len() {
+            let prompt = sequences.prompt(row).len();
+            let ids: Vec<u32> = sequences.ids(row).iter().map(|id| id.cast_unsigned()).collect();
+            let text = |ids: &[u32]| folder.tokenizer.decode(ids, false).map(|text| shown(&text));
+            let (given, learnt) = (text(&ids[..prompt])?, text(&ids[prompt..])?);
+            previews.push(Preview { row: sequences.row(row), given, learnt });
+        }
+        return Ok(previews);
+    }
+    for Example { row, text, target, .. } in first {
+        let learnt = match target {
+            Target::Class(class) => rows.labels.get(class).cloned().unwrap_or_default(),
+            Target::Value(value) => value.to_string(),
+            Target::None => shown(&text),
+        };
+        let given = if learns == Learns::Text { String::new() } else { shown(&text) };
+        previews.push(Preview { row, given, learnt });
+    }
+    Ok(previews)
 }
 
 /// Batches of held-out rows, the longest first.
@@ -159,25 +266,24 @@ pub fn evaluation(config: &Config, folder: &Folder, rows: &Sequences) -> Vec<Bat
         .collect()
 }
 
-/// Text generation is estimated from this many rows.
+/// Plain text is estimated from this many rows.
 const SAMPLED: usize = 200;
 
-/// Optimizer steps of a run, and whether they are only estimated (text generation, before all of it is tokenized).
+/// Optimizer steps of a run, and whether they are only estimated (plain text, before all of it is tokenized).
 pub fn estimate_steps(config: &Config, rows: &Rows, folder: &Rc<Folder>) -> Result<(u64, bool)> {
     let max = plan::max_length(config, folder.config());
-    let sequences = match config.task {
-        Task::TextClassification => rows.train.len(),
-        Task::TextGeneration => {
-            let sample: Vec<Example> = rows.train.iter().take(SAMPLED).cloned().collect();
-            let part: usize = sample.iter().map(|e| e.text.len()).sum();
-            let whole: usize = rows.train.iter().map(|e| e.text.len()).sum();
-            let mut tokenizing = Tokenizing::new(config, folder.clone(), sample);
-            while tokenizing.advance()? {}
-            let tokens = tokenizing.finish().tokens() as f64 * whole as f64 / part.max(1) as f64;
-            (tokens / max as f64).ceil() as usize
-        }
+    let packed = config.task.scenario().learns(rows.shape) == Learns::Text;
+    let sequences = if packed {
+        let sample: Vec<Example> = rows.train.iter().take(SAMPLED).cloned().collect();
+        let part: usize = sample.iter().map(|e| e.text.len()).sum();
+        let whole: usize = rows.train.iter().map(|e| e.text.len()).sum();
+        let mut tokenizing = Tokenizing::new(config, rows.shape, folder.clone(), sample)?;
+        while tokenizing.advance()? {}
+        let tokens = tokenizing.finish().sequences.tokens() as f64 * whole as f64 / part.max(1) as f64;
+        (tokens / max as f64).ceil() as usize
+    } else {
+        rows.train.len()
     };
     let batcher = Batcher::new(sequences, &config.training, max, folder.tokenizer.pad_id());
-    let estimated = config.task == Task::TextGeneration && rows.train.len() > SAMPLED;
-    Ok((batcher.total_steps(&config.training), estimated))
+    Ok((batcher.total_steps(&config.training), packed && rows.train.len() > SAMPLED))
 }

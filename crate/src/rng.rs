@@ -9,6 +9,9 @@ pub const INIT: u64 = u64::MAX - 2;
 /// The trials of a sweep, of which trial `n` has stream `SWEEP + n`.
 pub const SWEEP: u64 = 1 << 62;
 
+/// Generated answers, of which prompt `n` has stream `GENERATE + n`.
+pub const GENERATE: u64 = 1 << 63;
+
 pub fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream);

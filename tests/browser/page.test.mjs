@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { open, site } from './fake.mjs'
 import { ROOT, openPage } from './harness.mjs'
-import { at, chooseData, classify, dropData, events, failure, fill, go, mapColumns, messages, openStarter, record, train, valueOf } from './steps.mjs'
+import { at, chooseData, classify, dropData, events, failure, fill, go, mapColumns, messages, openStarter, record, sent, train, valueOf } from './steps.mjs'
 
 test('from machine to result, with a pause in between', async (t) => {
   const page = await open(t)
@@ -179,6 +179,170 @@ test('language and settings are remembered, and a spoilt memory does no harm', a
   await page.getByRole('heading', { name: 'What this machine can do' }).waitFor()
   assert.equal(await page.getByTestId('field-seed').inputValue(), '')
   assert.ok(await page.getByTestId('device-auto').isChecked())
+})
+
+const quoted = (text) => `"${text.replaceAll('"', '""')}"`
+
+/** Questions over a text, as a table: one row may be given. */
+function questions(rows, first = ['Who spoke?', 'Ada Brown spoke for an hour.', 'Ada Brown']) {
+  const lines = ['id,question,context,answer', `0,${first.map(quoted).join()}`]
+  for (let i = 1; i < rows; i += 1) lines.push(`${i},Who spoke on day ${i}?,"On day ${i} the member for Leeds spoke.",the member for Leeds`)
+  return `${lines.join('\n')}\n`
+}
+
+test('the task and its columns are chosen from what the file fits', async (t) => {
+  const page = await open(t)
+  await record(page)
+  await openStarter(page)
+  await chooseData(page, 'speeches.csv', questions(20))
+  const task = (id) => at(page, `task-${id}`)
+  await task('question-answering').and(page.locator(':checked')).waitFor()
+  assert.deepEqual(await Promise.all(['question', 'context', 'answer'].map((role) => at(page, `${role}-column`).inputValue())), ['question', 'context', 'answer'])
+  assert.equal(await at(page, 'label-counts').count(), 0, 'only classes are counted')
+  assert.equal(await at(page, 'shape').count(), 0, 'there is one shape only')
+  assert.match(await at(page, 'preview').locator('th', { hasText: 'context' }).getAttribute('class'), /role-extra/)
+  assert.match(await at(page, 'tasks').textContent(), /Makes a haiku of a text/, 'a scenario without words here has the engine’s')
+  assert.ok(await at(page, 'next-data').isEnabled())
+
+  // What the columns' names do not tell, the person does.
+  assert.match(await at(page, 'task-summarization-why').textContent(), /Text \+ Summary/)
+  await task('summarization').check()
+  assert.ok(await at(page, 'next-data').isDisabled())
+  await at(page, 'text-column').selectOption('context')
+  await at(page, 'summary-column').selectOption('context')
+  await page.getByText('Text and Summary cannot be the same column').waitFor()
+  await at(page, 'summary-column').selectOption('answer')
+  await at(page, 'next-data').click()
+  await at(page, 'plan-task').filter({ hasText: 'Summarisation' }).waitFor()
+  assert.deepEqual((await sent(page, 'check')).config.data, { train_file: 'speeches.csv', text_column: 'context', summary_column: 'answer' })
+
+  await go(page, 'data')
+  await task('question-answering').check()
+  assert.equal(await at(page, 'answer-column').inputValue(), 'answer', 'the columns that were found come back')
+  await at(page, 'context-column').selectOption('')
+  await at(page, 'next-data').click()
+  await at(page, 'plan-task').filter({ hasText: 'Question answering' }).waitFor()
+  const { config } = await sent(page, 'check')
+  assert.deepEqual([config.task, config.data], ['question-answering', { train_file: 'speeches.csv', question_column: 'question', answer_column: 'answer' }])
+
+  // Several shapes are one choice more; a file with one column cannot be classified.
+  await chooseData(page, 'poems.csv', `text\n${Array.from({ length: 10 }, (_, i) => `verse ${i}`).join('\n')}\n`)
+  await task('text-generation').and(page.locator(':checked')).waitFor()
+  assert.ok(await task('text-classification').isDisabled())
+  assert.equal(await at(page, 'task-text-classification-why').textContent(), 'Needs columns for: Text + Label')
+  assert.match(await at(page, 'shape').locator('option:checked').textContent(), /Automatic: plain text/)
+  await at(page, 'shape').selectOption('messages')
+  await at(page, 'messages-column').selectOption('text')
+  await go(page, 'settings')
+  await at(page, 'plan-task').filter({ hasText: 'conversations' }).waitFor()
+  assert.deepEqual((await sent(page, 'check')).config.data, { train_file: 'poems.csv', shape: 'messages', messages_column: 'text' })
+  await at(page, 'advanced').click()
+  await at(page, 'field-apply_chat_template').waitFor()
+  await chooseData(page, 'mail.csv', messages(20).replace('message,kind', 'text,label'))
+  await task('text-classification').and(page.locator(':checked')).waitFor()
+  await at(page, 'label-counts').waitFor()
+  await go(page, 'settings')
+  await at(page, 'field-apply_chat_template').waitFor({ state: 'hidden' })
+})
+
+test('task, shape and columns go into a YAML file and come back', async (t) => {
+  const page = await open(t)
+  await record(page)
+  await openStarter(page)
+  await chooseData(page, 'speeches.csv', questions(20))
+  await go(page, 'settings')
+  const file = 'task: text-generation\ndata:\n  shape: prompt-completion\n  prompt_column: question\n  completion_column: answer\nevaluation:\n  success_metric: rougeL\n'
+  await at(page, 'config-input').setInputFiles({ name: 'run.yaml', mimeType: '', buffer: Buffer.from(file) })
+  await at(page, 'config-loaded').waitFor()
+  await at(page, 'plan-task').filter({ hasText: 'Text generation' }).waitFor()
+  assert.equal(await at(page, 'field-success_metric').inputValue(), 'rougeL')
+  await at(page, 'yaml').click()
+  assert.match(await at(page, 'config-yaml').inputValue(), /task: text-generation[^]*shape: prompt-completion\n *prompt_column: question\n *completion_column: answer/)
+  await go(page, 'data')
+  assert.ok(await at(page, 'task-text-generation').isChecked())
+  assert.deepEqual(await Promise.all(['shape', 'prompt-column', 'completion-column', 'input-column'].map((id) => at(page, id).inputValue())), ['prompt-completion', 'question', 'answer', ''])
+})
+
+test('answers are shown side by side, a missed goal says what to try, and one click tries it', async (t) => {
+  const page = await open(t)
+  await record(page)
+  await openStarter(page)
+  await chooseData(page, 'speeches.csv', questions(20))
+  await fill(page, { max_steps: 4, success_metric: 'f1', min_gain: 0.02 })
+  await at(page, 'example-given').first().filter({ hasText: /<\|im_start\|>user.*Ada Brown spoke.*Who spoke\?/s }).waitFor()
+  assert.equal(await at(page, 'example-learnt').first().textContent(), 'Ada Brown<|im_end|>')
+  await train(page)
+  await at(page, 'see-result').click()
+
+  assert.ok((await valueOf(page, 'after-f1')) > (await valueOf(page, 'before-f1')))
+  assert.match(await at(page, 'certainty').textContent(), /Beyond chance.*\+46\.3 to \+64\.3 points/)
+  assert.match(await at(page, 'comparison').locator('tbody tr').first().textContent(), /Answer F1.*8\.1%.*63\.4%.*\+55\.3 points/)
+  assert.match(await at(page, 'metric-change-perplexity').getAttribute('class'), /good/, 'lower is better')
+  const sample = at(page, 'sample').first()
+  assert.match(await sample.textContent(), /Who spoke\?.*Right answerAda Brown.*and so on.*It is Ada Brown/s)
+
+  await at(page, 'verdict').and(page.locator('[data-met="false"]')).waitFor()
+  assert.match(await at(page, 'verdict').textContent(), /Goal missed.*Answer F1: \+1\.2 points.*that can be chance/)
+  await at(page, 'hint-few_rows').filter({ hasText: '48 training rows' }).waitFor()
+  assert.equal(await at(page, 'retry-few_rows').count(), 0, 'what no setting helps has no button')
+  await at(page, 'retry-not_enough_steps').click()
+  await at(page, 'see-result').click()
+  const { config } = await sent(page, 'start')
+  assert.deepEqual([config.training.num_epochs, config.recovery.max_skipped_rows], [4, 3], 'in the form, and beside it')
+  await at(page, 'verdict').and(page.locator('[data-met="true"]')).waitFor()
+  assert.equal(await at(page, 'hints').count(), 0)
+  await go(page, 'settings')
+  assert.equal(await at(page, 'field-num_epochs').inputValue(), '4')
+})
+
+test('a question is tried with the text that answers it', async (t) => {
+  const page = await open(t)
+  await record(page)
+  await openStarter(page)
+  await chooseData(page, 'speeches.csv', questions(20))
+  await fill(page, { max_steps: 2 })
+  await at(page, 'plan').waitFor()
+  await train(page)
+  await at(page, 'see-result').click()
+  await at(page, 'try-example').click()
+  assert.deepEqual([await at(page, 'try-text').inputValue(), await at(page, 'try-context').inputValue()], ['Who spoke?', 'Ada Brown spoke for an hour.'])
+  await at(page, 'try-known').filter({ hasText: 'Ada Brown' }).waitFor()
+  const { label } = await classify(page, 'Who else?')
+  assert.equal(label, 'You said: Who else? {"context":"Ada Brown spoke for an hour."}')
+  await at(page, 'try-context').fill(' ')
+  await classify(page, 'And who then?')
+  assert.deepEqual([(await sent(page, 'predict')).texts, (await sent(page, 'predict')).fields], [['And who then?'], undefined])
+  await at(page, 'try-context').fill('Nobody.')
+  await page.getByTestId('language').selectOption('zh-Hant')
+  await at(page, 'classify').filter({ hasText: '回答' }).waitFor()
+  assert.equal(await at(page, 'try-context').inputValue(), 'Nobody.', 'what is typed outlives a change of language')
+})
+
+test('cells with markup or ten thousand characters stay text, and clipped', async (t) => {
+  const page = await open(t)
+  await openStarter(page)
+  const hostile = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script></s><|im_end|>'
+  const long = `${hostile} ${'long '.repeat(2000)}`
+  await chooseData(page, 'speeches.csv', questions(10, [hostile, long, hostile]))
+  await fill(page, { max_steps: 2, success_metric: 'f1' })
+  const given = at(page, 'example-given').first()
+  await given.filter({ hasText: '<img src=x' }).waitFor()
+  assert.ok((await given.textContent()).length < 400, 'clipped')
+  assert.match(await given.textContent(), /<script>window\.hacked=1<\/script>.*<\|im_start\|>assistant\n$/s, 'the end is there: the question stands in it')
+  await at(page, 'examples').getByText('Show all').first().click()
+  assert.ok((await at(page, 'example-given-all').textContent()).includes(long.trim()))
+  await train(page)
+  await at(page, 'see-result').click()
+  const asked = at(page, 'sample-asked').first()
+  assert.ok((await asked.textContent()).includes(hostile) && (await asked.textContent()).length < 400)
+  assert.equal(await at(page, 'sample-accepted').first().textContent(), hostile)
+  await at(page, 'try-example').click()
+  assert.equal((await at(page, 'try-context').inputValue()).trim(), long.trim())
+  await at(page, 'classify').click()
+  await at(page, 'prediction-label').filter({ hasText: 'You said' }).waitFor()
+  assert.equal(await page.locator('#app img, #app script, #app s').count(), 0)
+  assert.equal(await page.evaluate(() => window.hacked), undefined)
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth))
 })
 
 test('a phone shows every step without sideways scrolling', async (t) => {

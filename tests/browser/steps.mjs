@@ -78,7 +78,7 @@ export async function mapColumns(page, text, label) {
 /** Fills the settings' fields by their keys, advanced ones too; '' is the default. */
 export async function fill(page, settings) {
   await go(page, 'settings')
-  for (const id of ['advanced', 'care']) {
+  for (const id of ['measuring', 'advanced', 'care']) {
     const more = at(page, id)
     if (!(await more.evaluate((summary) => summary.parentElement.open))) await more.click()
   }

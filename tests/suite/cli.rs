@@ -179,6 +179,27 @@ fn a_model_from_scratch() {
     };
     let (short, long) = (answer("4"), answer("8"));
     assert!(long.len() > short.len() && long.starts_with(&short), "{short:?} {long:?}");
+    // Drawn, by a seed; ended by a text, which may look like a flag.
+    let drawn = |seed: &str| {
+        let how =
+            ["12", "--temperature", "2", "--top-k", "40", "--min_p", "0.001", "--seed", seed, "--log_format", "json"];
+        folder.run(&[&ask[..], &how].concat()).events("prediction")[0]["label"].clone()
+    };
+    assert_eq!(drawn("1"), drawn("1"));
+    assert_ne!(drawn("1"), drawn("2"));
+    let letter = long.chars().nth(3).unwrap().to_string();
+    let how = ["8", "--stop", "--log-format", "--stop", &letter, "--log_format", "json"];
+    let stopped = folder.run(&[&ask[..], &how].concat());
+    assert_eq!(stopped.events("prediction")[0]["label"], long[..long.find(&letter).unwrap()]);
+    let error = folder.run(&[&ask[..], &["8", "--top_p", "1.5", "--log_format", "json"]].concat()).error();
+    assert!(error.contains("top_p: expected a number above 0 and at most 1, got 1.5"), "{error}");
+    let warned = folder.run(&[&ask[..], &["2", "--top_p", "0.5", "--log_format", "json"]].concat());
+    assert!(warned.events("warning")[0]["message"].as_str().unwrap().contains("top_p has no effect"));
+    // Rows keep their order, however long their answers are.
+    folder.write("asked.csv", "text\nwe \nthe\nin the years\na\nof\n");
+    let many = ["predict", "--model_name_or_path", "trained", "--test_file", "asked.csv", "--log_format", "json"];
+    let rows: Vec<_> = folder.run(&many).events("prediction").iter().map(|row| row["row"].as_u64().unwrap()).collect();
+    assert_eq!(rows, [2, 3, 4, 5, 6]);
     let chat = folder.run(&[&ask[..], &["4", "--apply_chat_template", "--log_format", "json"]].concat());
     assert!(chat.error().contains("has no chat template"), "{}", chat.error());
 

@@ -370,7 +370,7 @@ fn an_export_comes_in_pieces_without_gaps_and_can_be_stopped() {
         fine(block_on(engine.advance()));
     }
     for zip in [false, true] {
-        let command = Command::Export { format: ExportFormat::Gguf, dtype: Some(ExportDType::F16), zip };
+        let command = Command::Export { format: ExportFormat::Gguf, dtype: Some(ExportDType::F16), zip, name: None };
         let started = fine(block_on(engine.handle(command.clone(), Vec::new())));
         let [Event::State { .. }, Event::ExportStarted { files, .. }] = started.as_slice() else {
             panic!("{started:?}")

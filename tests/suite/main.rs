@@ -3,6 +3,7 @@
 mod cli;
 mod export;
 mod formats;
+mod generate;
 mod golden;
 mod half;
 mod hostile;
@@ -12,4 +13,5 @@ mod plan;
 mod protocol;
 mod qlora;
 mod runs;
+mod scenarios;
 mod schema;

@@ -2,7 +2,12 @@
 
 use std::{fs, path::PathBuf};
 
-use paddock::{config::*, event::*, sweep::*};
+use paddock::{
+    config::*,
+    event::*,
+    generate::{Finish, Sampling},
+    sweep::*,
+};
 use ts_rs::{Config as TsConfig, TS};
 
 #[test]
@@ -37,6 +42,9 @@ fn the_page_has_the_engines_types() {
         Metrics,
         Sample,
         Prediction,
+        Finish,
+        TextDelta,
+        Sampling,
         FileInfo,
         Summary,
         Ended,

@@ -11,6 +11,7 @@ use paddock::{
     config::RawConfig,
     engine::Engine,
     event::{Action, Cause, Command, Ended, Event, ExportFormat, Recovery, State, Summary},
+    generate::Sampling,
     platform::{Blob, LocalFuture, Memory, NamedFile},
     storage::MemoryStorage,
     train::Fault,
@@ -123,7 +124,7 @@ impl Desk {
             Event::Finished(summary) => Some(summary.clone()),
             _ => None,
         });
-        summary.unwrap_or_else(|| panic!("no end: {:?}", self.failure()))
+        *summary.unwrap_or_else(|| panic!("no end: {:?}", self.failure()))
     }
 
     fn losses(&self) -> BTreeMap<u64, f64> {
@@ -148,7 +149,7 @@ impl Desk {
 
     /// The adapter's files.
     fn exported(&mut self) -> BTreeMap<String, Vec<u8>> {
-        let command = Command::Export { format: ExportFormat::Adapter, dtype: None, zip: false };
+        let command = Command::Export { format: ExportFormat::Adapter, dtype: None, zip: false, name: None };
         self.send(command, Vec::new());
         let mut out: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         while self.engine.busy() {
@@ -464,7 +465,14 @@ fn every_transition_happens_and_no_other() {
     };
     let storage = MemoryStorage::default();
     let with_eval = SETTINGS.replace("max_steps: 12", "max_steps: 12, eval_steps: 4");
-    let predict = || Command::Predict { texts: vec!["x".into()], max_new_tokens: None, apply_chat_template: None };
+    let predict = || Command::Predict {
+        fields: Vec::new(),
+        plugin: None,
+        texts: vec!["x".into()],
+        sampling: Sampling::default(),
+        max_new_tokens: None,
+        apply_chat_template: None,
+    };
 
     // A run with a pause, used; measured; another one; an adapter opened.
     let mut desk = Desk::new(&storage);
@@ -479,11 +487,11 @@ fn every_transition_happens_and_no_other() {
     desk.finish();
     desk.send(predict(), Vec::new());
     desk.finish();
-    desk.send(Command::Evaluate { text_column: None, label_column: None }, Vec::new());
+    desk.send(Command::Evaluate { columns: BTreeMap::new() }, Vec::new());
     desk.finish();
     desk.start(SETTINGS, false);
     desk.finish();
-    desk.send(Command::Evaluate { text_column: None, label_column: None }, Vec::new());
+    desk.send(Command::Evaluate { columns: BTreeMap::new() }, Vec::new());
     desk.finish();
     desk.start(SETTINGS, false);
     desk.finish();
@@ -511,7 +519,7 @@ fn every_transition_happens_and_no_other() {
     for _ in 0..2 {
         desk.send(predict(), Vec::new());
         desk.finish();
-        desk.send(Command::Evaluate { text_column: None, label_column: None }, Vec::new());
+        desk.send(Command::Evaluate { columns: BTreeMap::new() }, Vec::new());
         desk.finish();
     }
     desk.start(SETTINGS, false);

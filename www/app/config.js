@@ -4,12 +4,15 @@
  * and come back in the plan's `config`. Values are checked by the engine, so that form, file and command line agree.
  *
  * @typedef {import('../protocol.js').RawConfig} RawConfig
- * @typedef {'model' | 'data' | 'training' | 'lora' | 'recovery'} Section
- * @typedef {'basic' | 'lora' | 'advanced' | 'care'} Group
- * @typedef {{ key: string, section: Section, group: Group, kind: 'integer' | 'number' | 'choice' | 'modules', options?: string[] }} Field
+ * @typedef {'model' | 'data' | 'training' | 'evaluation' | 'lora' | 'recovery'} Section
+ * @typedef {'basic' | 'lora' | 'measuring' | 'advanced' | 'care'} Group
+ * @typedef {{ key: string, section: Section, group: Group, kind: 'integer' | 'number' | 'choice' | 'modules', options?: string[],
+ *   answers?: true }} Field answers: of tasks whose model writes its answers only
  * @typedef {Record<string, string>} Form
  * @typedef {Record<string, any>} Kept keys of a file that have no field here, by their full names
  */
+import { METRICS } from './metrics.js';
+import { DEFAULT_TASK } from './tasks.js';
 
 export const MODULES = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
 
@@ -28,6 +31,12 @@ export const FIELDS = [
   { key: 'lora_dropout', section: 'lora', group: 'lora', kind: 'number' },
   { key: 'target_modules', section: 'lora', group: 'lora', kind: 'modules' },
 
+  { key: 'success_metric', section: 'evaluation', group: 'measuring', kind: 'choice', options: METRICS },
+  { key: 'min_gain', section: 'evaluation', group: 'measuring', kind: 'number' },
+  { key: 'max_generated_samples', section: 'evaluation', group: 'measuring', kind: 'integer', answers: true },
+  { key: 'max_new_tokens', section: 'evaluation', group: 'measuring', kind: 'integer', answers: true },
+
+  { key: 'apply_chat_template', section: 'data', group: 'advanced', kind: 'choice', options: ['false', 'true'], answers: true },
   { key: 'max_steps', section: 'training', group: 'advanced', kind: 'integer' },
   { key: 'max_train_samples', section: 'data', group: 'advanced', kind: 'integer' },
   { key: 'max_eval_samples', section: 'data', group: 'advanced', kind: 'integer' },
@@ -46,7 +55,7 @@ export const FIELDS = [
   { key: 'seed', section: 'training', group: 'advanced', kind: 'integer' },
 
   { key: 'eval_steps', section: 'training', group: 'care', kind: 'integer' },
-  { key: 'metric_for_best_model', section: 'training', group: 'care', kind: 'choice', options: ['loss', 'accuracy', 'macro_f1', 'perplexity', 'mse'] },
+  { key: 'metric_for_best_model', section: 'training', group: 'care', kind: 'choice', options: METRICS },
   { key: 'load_best_model_at_end', section: 'training', group: 'care', kind: 'choice', options: ['false', 'true'] },
   { key: 'early_stopping_patience', section: 'training', group: 'care', kind: 'integer' },
   { key: 'early_stopping_threshold', section: 'training', group: 'care', kind: 'number' },
@@ -79,18 +88,19 @@ export function readForm(remembered) {
 
 /**
  * What a configuration is made of here: the form's fields, and choices made in other steps.
- * @typedef {{ form: Form, kept: Kept, device: string, model: string, data: string, heldOut: string, textColumn: string, labelColumn: string, regression: boolean }} Choices
+ * @typedef {{ form: Form, kept: Kept, device: string, model: string, data: string, heldOut: string, task: string, shape: string,
+ *   columns: import('./tasks.js').Columns, regression: boolean }} Choices
  */
 
 /** @param {Choices} choices @returns {RawConfig} */
-export function toConfig({ form, kept, device, model, data, heldOut, textColumn, labelColumn, regression }) {
+export function toConfig({ form, kept, device, model, data, heldOut, task, shape, columns, regression }) {
   /** @type {Record<Section, Record<string, any>>} */
-  const sections = { model: {}, data: {}, training: {}, lora: {}, recovery: {} };
+  const sections = { model: {}, data: {}, training: {}, evaluation: {}, lora: {}, recovery: {} };
   if (model) sections.model.name_or_path = model;
   if (data) sections.data.train_file = data;
   if (heldOut) sections.data.validation_file = heldOut;
-  if (textColumn) sections.data.text_column = textColumn;
-  if (labelColumn) sections.data.label_column = labelColumn;
+  if (shape) sections.data.shape = shape;
+  for (const [role, name] of Object.entries(columns)) if (name) sections.data[`${role}_column`] = name;
   for (const { key, section, kind, options } of FIELDS) {
     const value = form[key] ?? '';
     // A file of held-out rows takes the place of a share of the training rows.
@@ -100,7 +110,7 @@ export function toConfig({ form, kept, device, model, data, heldOut, textColumn,
     else sections[section][key] = options ? value : Number(value);
   }
   /** @type {RawConfig & Record<string, any>} */
-  const config = { task: 'text-classification', device, ...sections };
+  const config = { task: task || DEFAULT_TASK, device, ...sections };
   for (const [key, value] of Object.entries(kept)) {
     const [section, name] = key.split('.');
     if (name) (config[section] ??= {})[name] = value;
@@ -110,8 +120,10 @@ export function toConfig({ form, kept, device, model, data, heldOut, textColumn,
   return config;
 }
 
-/** Keys that other steps choose. */
-const CHOSEN = ['model.name_or_path', 'data.train_file', 'data.validation_file', 'data.text_column', 'data.label_column'];
+/** Keys that other steps choose, beside the columns. */
+const CHOSEN = ['task', 'model.name_or_path', 'data.train_file', 'data.validation_file', 'data.shape'];
+/** The key of a role's column. */
+const COLUMN = /^data\.(.+)_column$/;
 
 /**
  * Every key with its full name.
@@ -127,7 +139,7 @@ const keysOf = (config) =>
  * The way back: a configuration as a file has it onto the form. What has no field is kept and sent on; the files that it names are
  * told, since a page can open none by its name.
  * @param {RawConfig} config
- * @returns {{ form: Form, kept: Kept, device?: string, textColumn?: string, labelColumn?: string, regression: boolean, files: string[] }}
+ * @returns {{ form: Form, kept: Kept, device?: string, task?: string, shape: string, columns: import('./tasks.js').Columns, regression: boolean, files: string[] }}
  */
 export function fromConfig(config) {
   /** @type {Form} */
@@ -146,17 +158,42 @@ export function fromConfig(config) {
   if (DEVICES.includes(config.device ?? 'auto')) known.add('device');
   /** @type {Kept} */
   const kept = {};
-  for (const [key, value] of keysOf(config)) if (value !== null && value !== undefined && !known.has(key)) kept[key] = value;
+  /** @type {import('./tasks.js').Columns} */
+  const columns = {};
+  for (const [key, value] of keysOf(config)) {
+    if (value === null || value === undefined || known.has(key)) continue;
+    const role = COLUMN.exec(key)?.[1];
+    if (role) columns[role] = String(value);
+    else kept[key] = value;
+  }
   return {
     form,
     kept,
     device: (!kept.device && config.device) || undefined,
-    textColumn: data.text_column ?? undefined,
-    labelColumn: data.label_column ?? undefined,
+    task: config.task ?? undefined,
+    shape: data.shape ?? '',
+    columns,
     regression,
     files: [model.name_or_path, data.train_file, data.validation_file].filter((name) => typeof name === 'string'),
   };
 }
+
+/**
+ * Changes by their full names put into the form, or where it has no field among what is kept.
+ * @param {{ form: Form, kept: Kept }} before @param {Record<string, string>} changes @returns {{ form: Form, kept: Kept }}
+ */
+export function changed({ form, kept }, changes) {
+  const next = { form: { ...form }, kept: { ...kept } };
+  for (const [name, value] of Object.entries(changes)) {
+    const field = FIELDS.find(({ key, section }) => name === `${section}.${key}`);
+    if (field) next.form[field.key] = value;
+    else next.kept[name] = typed(value);
+  }
+  return next;
+}
+
+/** A number or a truth value as one. @param {string} value */
+const typed = (value) => (value === 'true' || value === 'false' ? value === 'true' : value.trim() !== '' && Number.isFinite(Number(value)) ? Number(value) : value);
 
 /**
  * The fields that hold something that is no number (or no whole one), which the protocol could not carry.

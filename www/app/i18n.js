@@ -68,6 +68,9 @@ export function t(key, params) {
   });
 }
 
+/** The text under a key that may not be there: what the engine has a word for today and the page none. @param {string} key */
+export const told = (key) => messages[key] ?? fallback[key];
+
 /** @param {Intl.NumberFormatOptions} options @param {number} value */
 const format = (options, value) => new Intl.NumberFormat(language, options).format(value);
 
@@ -81,6 +84,9 @@ export const num = (value, digits = 4) => {
   if ((Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)) return value.toExponential(2);
   return format({ maximumSignificantDigits: digits, minimumSignificantDigits: Math.min(3, digits) }, value);
 };
+
+/** With its sign, for differences. @param {number} value */
+export const signed = (value) => `${value > 0 ? '+' : ''}${num(value, 3)}`;
 
 /** For axes: no more digits than it takes. @param {number} value */
 export const short = (value) => (value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(0) : format({ maximumSignificantDigits: 3 }, value));

@@ -1,26 +1,20 @@
 // @ts-check
 /** Puts the parts together: events into the state, the state onto the page, the person's actions into commands. */
-import { LANGUAGES, currentLanguage, pct, preferredLanguage, setLanguage, t } from './i18n.js';
-import { active, initial, manyNumbers, noRun, noUse, PANEL_OF, reduce, targetColumn } from './store.js';
-import { DEVICES, readForm, toConfig, unreadable } from './config.js';
+import { LANGUAGES, currentLanguage, preferredLanguage, setLanguage, t } from './i18n.js';
+import { active, initial, mapped, noRun, noUse, PANEL_OF, reduce, runSettings } from './store.js';
+import { DEVICES, changed, fromConfig, readForm, toConfig, unreadable } from './config.js';
 import { download, fromSite, isAdapter } from './files.js';
 import { recall, remember } from './prefs.js';
 import { keepAwake } from './awake.js';
+import { generates, preset } from './tasks.js';
 import { lockOf } from './run-storage.js';
 import { begin, cutRuns, forget, reopen } from './runs.js';
 import { Session } from './session.js';
 import { storage, webGpu } from './webgpu.js';
-import { button } from '../ui/common.js';
-import { cutRunNotice } from '../ui/cutrun.js';
 import { h } from '../ui/dom.js';
 import { hub } from '../ui/hub.js';
-import { STEPS, reachable, stepper } from '../ui/stepper.js';
-import { machinePanel } from '../ui/machine.js';
-import { modelPanel } from '../ui/model.js';
-import { dataPanel } from '../ui/data.js';
-import { settingsPanel } from '../ui/settings.js';
-import { trainPanel } from '../ui/train.js';
-import { resultPanel } from '../ui/result.js';
+import { page } from '../ui/page.js';
+import { reachable } from '../ui/stepper.js';
 
 /** @typedef {import('./store.js').State} State */
 /** @typedef {import('./store.js').Panel} Panel */
@@ -33,7 +27,7 @@ const SAMPLE = ['data/spam.csv'];
 const CHECK_AFTER = 400;
 
 /** @type {Record<string, Command['type']>} The event that answers a command; a failure answers it too. */
-const ANSWERS = { environment: 'inspect', model_opened: 'open_model', data_opened: 'open_data', config: 'open_config', plan: 'check', adapter_opened: 'open_adapter', evaluation: 'evaluate', prediction: 'predict', exported: 'export', lr_curve: 'lr_find', sweep_step: 'sweep_next' };
+const ANSWERS = { environment: 'inspect', model_opened: 'open_model', data_opened: 'open_data', config: 'open_config', plan: 'check', adapter_opened: 'open_adapter', evaluation: 'evaluate', prediction: 'predict', exported: 'export', lr_curve: 'lr_find', sweep_step: 'sweep_next', plugins: 'add_plugin' };
 
 const device = recall('device');
 let state = initial(readForm(recall('settings')), DEVICES.includes(String(device)) ? String(device) : 'auto');
@@ -47,7 +41,6 @@ let checkTimer;
  * @type {{ model: import('./files.js').Folder | null, data: File[] }}
  */
 const opened = { model: null, data: [] };
-/** Files whose answer is still awaited. */
 /**
  * The run under way: its folder, what it was started with, and what is still to be opened before it goes on.
  * @type {{ run: string | null, config: import('../protocol.js').RawConfig | null, waiting: Set<Command['type']>, smaller: boolean, tries: number, watched: string }}
@@ -57,6 +50,7 @@ const under = { run: null, config: null, waiting: new Set(), smaller: false, tri
 let sweeping = null;
 /** An engine that crashed is set up again this often in a run. */
 const MOST_TRIES = 3;
+/** Files whose answer is still awaited. */
 const asked = { data: /** @type {File[]} */ ([]), config: '', adapter: '' };
 
 /** @param {Partial<State>} change */
@@ -106,7 +100,6 @@ const session = new Session({
     if (envelope.type === 'failed' && (concerns === 'start' || envelope.run)) cutRuns().then(([cut]) => set({ cut: cut ?? null }));
     if (envelope.type === 'state' && envelope.state === 'preparing') watchWorker();
     if (envelope.type === 'checkpoint') storage().then((quota) => set({ quota }));
-cutRuns().then(([cut]) => set({ cut: cut ?? null }));
     if (envelope.type === 'data_opened') opened.data = asked.data;
     if (envelope.type === 'adapter_opened') set({ use: { ...state.use, name: asked.adapter } });
     if (envelope.type === 'config') {
@@ -126,6 +119,7 @@ cutRuns().then(([cut]) => set({ cut: cut ?? null }));
     stopResuming();
     const run = active(state) ? { ...state.run, state: /** @type {const} */ ('failed'), progress: null, stopping: false } : state.run;
     sweeping = null;
+    cutRuns().then(([cut]) => set({ cut: cut ?? null }));
     set({ engine: 'crashed', crash: message, busy: {}, run, trained: false, tuning: { ...state.tuning, running: false } });
   },
 });
@@ -203,9 +197,8 @@ function stopResuming() {
 function goOnNow() {
   if (!state.resuming || !under.config) return;
   under.run = state.resuming;
-  const task = under.config.task === 'text-generation' ? 'generation' : under.config.model.num_labels === 1 ? 'regression' : 'classification';
-  /** @type {import('./store.js').RunSettings} */
-  const settings = { modelName: state.model?.name ?? '', full: under.config.training.method === 'full', task, data: state.data, heldOut: state.heldOut };
+  const { form, task = '', shape, columns, regression } = fromConfig(under.config);
+  const settings = runSettings({ ...state, form, task, shape, columns, regression });
   set({ resuming: null, cut: null, settings, use: noUse(), prediction: null, trained: false, run: { ...state.run, state: 'preparing' } });
   send({ type: 'start', config: { ...under.config, device: state.device }, resume: true, smaller: under.smaller }, [], under.run);
   act.go('train');
@@ -219,9 +212,10 @@ const config = () =>
     model: state.model?.name ?? '',
     data: state.data?.name ?? '',
     heldOut: state.heldOut?.name ?? '',
-    textColumn: state.textColumn,
-    labelColumn: state.labelColumn,
-    regression: state.regression,
+    task: state.task,
+    shape: state.shape,
+    columns: state.columns,
+    regression: state.regression && !generates(state, state.task),
   });
 
 /** What was kept of a file, without a key that was chosen here since. @param {string} key */
@@ -303,10 +297,14 @@ const act = {
       fail('data', error);
     }
   },
-  /** @param {'textColumn' | 'labelColumn'} which @param {string} name */
-  setColumn(which, name) {
-    if (which === 'textColumn') return choose({ textColumn: name });
-    choose({ labelColumn: name, regression: manyNumbers(targetColumn({ ...state, labelColumn: name })) });
+  /** @param {string} task */
+  setTask: (task) => state.data && choose(mapped({ ...state, ...preset(state, state.data, task), kept: keptWithout('model.num_labels') })),
+  /** @param {string} shape '' leaves it to the engine */
+  setShape: (shape) => state.data && choose(mapped({ ...state, ...preset(state, state.data, state.task, shape) })),
+  /** @param {string} role @param {string} name */
+  setColumn(role, name) {
+    const next = { ...state, columns: { ...state.columns, [role]: name } };
+    choose(role === 'label' ? mapped(next) : next);
   },
   /** @param {boolean} regression */
   setRegression: (regression) => choose({ regression, kept: keptWithout('model.num_labels') }),
@@ -346,15 +344,19 @@ const act = {
   },
   async start() {
     clearTimeout(checkTimer);
-    const task = state.kept.task === 'text-generation' ? 'generation' : state.regression ? 'regression' : 'classification';
-    /** @type {import('./store.js').RunSettings} */
-    const settings = { modelName: state.model?.name ?? '', full: state.form.method === 'full', task, data: state.data, heldOut: state.heldOut };
-    set({ run: { ...noRun(), state: 'preparing' }, use: noUse(), prediction: null, trained: false, settings });
+    set({ run: { ...noRun(), state: 'preparing' }, use: noUse(), prediction: null, trained: false, settings: runSettings(state) });
     act.go('train');
     Object.assign(under, { config: config(), tries: 0, smaller: false });
     const { name, kind } = opened.model ?? { name: '', kind: undefined };
     under.run = await begin({ kind: kind ?? (name.includes('/') ? 'hub' : 'files'), name }, opened.data);
     if (under.config) send({ type: 'start', config: under.config }, [], under.run);
+  },
+  /** The same once more with a hint's changes, which stay in the form. @param {Record<string, string>} changes */
+  retry(changes) {
+    const next = changed(state, changes);
+    remember('settings', next.form);
+    set({ ...next, stale: true, trouble: { ...state.trouble, settings: undefined } });
+    act.start();
   },
   /** Takes up a run that a reload or a crash cut off. */
   async goOn() {
@@ -386,19 +388,20 @@ const act = {
     set({ run: { ...state.run, stopping: true } });
     send({ type: 'stop' });
   },
-  /** @param {string} text */
-  predict(text) {
-    set({ asked: text });
-    send({ type: 'predict', texts: [text] });
+  /** @param {string} text @param {Record<string, string>} [fields] what else the row has, by role */
+  predict(text, fields = {}) {
+    set({ asked: text, answer: '' });
+    send({ type: 'predict', texts: [text], ...(Object.keys(fields).length && { fields: [fields] }) });
   },
+  endAnswer: () => send({ type: 'stop' }),
   /** @param {import('./files.js').Folder} folder an adapter's files or its zip; none for the head of the model itself */
   openAdapter({ name, files }) {
     asked.adapter = name || (files.length === 1 ? files[0].name : '');
     const model = { name_or_path: state.model?.name ?? '' };
-    send({ type: 'open_adapter', config: { device: state.device, model, data: {}, training: {}, lora: {}, recovery: {} } }, files);
+    send({ type: 'open_adapter', config: { device: state.device, model, data: {}, training: {}, evaluation: {}, lora: {}, recovery: {} } }, files);
   },
   /** On the opened data, with the columns that are mapped now. */
-  evaluate: () => send({ type: 'evaluate', text_column: state.textColumn || null, label_column: state.labelColumn || null }),
+  evaluate: () => send({ type: 'evaluate', columns: Object.fromEntries(Object.entries(state.columns).filter(([, name]) => name)) }),
   /** @param {import('../ui/take.js').Choice} choice */
   exportAs: (choice) => send({ type: 'export', ...choice }),
   again: () => act.go('settings'),
@@ -411,56 +414,6 @@ const act = {
     if (opened.data.length) sendData(opened.data);
   },
 };
-
-/** The whole page in the current language. @returns {{ element: HTMLElement, update(state: State): void }} */
-function page() {
-  const panels = { machine: machinePanel(act), model: modelPanel(act), data: dataPanel(act), settings: settingsPanel(act), train: trainPanel(act), result: resultPanel(act) };
-  const nav = stepper(act.go);
-  const crash = crashNotice();
-  const cut = cutRunNotice(act);
-  const element = h('div', { class: 'layout' }, nav.element, h('main', { id: 'main' }, crash.element, cut.element, STEPS.map((step) => panels[step].element)));
-  return {
-    element,
-    /** @param {State} now */
-    update(now) {
-      document.title = title(now);
-      nav.update(now);
-      crash.update(now);
-      cut.update(now);
-      for (const step of STEPS) {
-        panels[step].element.hidden = step !== now.step;
-        panels[step].update(now);
-      }
-    },
-  };
-}
-
-/** How far the run is, for those who look at another tab meanwhile. @param {State} now */
-function title(now) {
-  const last = now.run.steps.at(-1);
-  if (!active(now) || !last) return t('page.title');
-  return `${pct(last.step / Math.max(1, last.total_steps), 0)} · ${t(`state.${now.run.state}`)} – Paddock`;
-}
-
-function crashNotice() {
-  const message = h('p', { class: 'crash-message', 'data-testid': 'crash-message' });
-  const element = h(
-    'div',
-    { class: 'notice notice-error crash', role: 'alert', 'data-testid': 'crash', hidden: true },
-    h('p', { class: 'notice-title' }, t('crash.title')),
-    h('p', null, t('crash.body')),
-    message,
-    h('div', { class: 'actions' }, button(t('crash.again'), 'restart', () => act.restart(), 'primary')),
-  );
-  return {
-    element,
-    /** @param {State} now */
-    update(now) {
-      element.hidden = now.engine !== 'crashed';
-      if (message.textContent !== now.crash) message.textContent = now.crash;
-    },
-  };
-}
 
 function languagePicker() {
   const select = /** @type {HTMLSelectElement} */ (document.getElementById('language'));
@@ -475,7 +428,7 @@ function languagePicker() {
 function mount() {
   for (const element of document.querySelectorAll('[data-t]')) element.textContent = t(element.getAttribute('data-t') ?? '');
   document.getElementById('language')?.setAttribute('aria-label', t('page.language'));
-  view = page();
+  view = page(act);
   document.getElementById('app')?.replaceChildren(view.element);
   view.update(state);
 }
@@ -492,3 +445,4 @@ mount();
 send({ type: 'inspect' });
 webGpu().then((gpu) => set({ gpu }));
 storage().then((quota) => set({ quota }));
+cutRuns().then(([cut]) => set({ cut: cut ?? null }));

@@ -28,11 +28,11 @@
  *   environment: import('../protocol.js').Environment | null, device: string,
  *   model: import('../protocol.js').ModelSummary | null,
  *   data: import('../protocol.js').DataSummary | null, heldOut: import('../protocol.js').DataSummary | null,
- *   textColumn: string, labelColumn: string, regression: boolean,
+ *   task: string, shape: string, columns: import('./tasks.js').Columns, regression: boolean,
  *   form: import('./config.js').Form, kept: import('./config.js').Kept, loaded: LoadedConfig | null, plan: import('../protocol.js').Plan | null, stale: boolean,
  *   busy: Partial<Record<Command['type'], boolean>>,
  *   run: Run, use: Use, trained: boolean, settings: RunSettings | null, asked: string, exported: string,
- *   prediction: import('../protocol.js').Prediction | null,
+ *   prediction: import('../protocol.js').Prediction | null, answer: string,
  *   trouble: Partial<Record<Place, Trouble>>,
  *   tuning: Tuning,
  *   cut: import('./runs.js').CutRun | null, resuming: string | null,
@@ -41,11 +41,14 @@
  *   points: Step[], curve: import('../protocol.js').LrCurve | null,
  *   running: boolean, report: import('../protocol.js').Report | null, runs: number, trial: string, best: Record<string, unknown> | null,
  * }} Tuning points: of the learning-rate test; the rest is the small sweep's, `best` the settings that came out first
+ * @typedef {'classification' | 'regression' | 'generation'} Kind of what a model answers
  * @typedef {{
- *   modelName: string, full: boolean, task: 'classification' | 'regression' | 'generation', data: State['data'], heldOut: State['heldOut'],
+ *   modelName: string, full: boolean, task: string, kind: Kind, shape: string, columns: import('./tasks.js').Columns,
+ *   data: State['data'], heldOut: State['heldOut'],
  * }} RunSettings what the last run was started with
  */
 import { fromConfig } from './config.js';
+import { DEFAULT_TASK, generates, preset, shapeOf } from './tasks.js';
 
 /** @type {Record<Command['type'], Place>} Where a command's failure is shown. */
 export const PANEL_OF = {
@@ -63,6 +66,11 @@ export const PANEL_OF = {
   open_adapter: 'result',
   evaluate: 'result',
   predict: 'result',
+  add_plugin: 'result',
+  keep_plugin: 'result',
+  use_plugin: 'result',
+  remove_plugin: 'result',
+  list_plugins: 'result',
   export: 'result',
 };
 
@@ -98,8 +106,9 @@ export const initial = (form, device) => ({
   model: null,
   data: null,
   heldOut: null,
-  textColumn: '',
-  labelColumn: '',
+  task: '',
+  shape: '',
+  columns: {},
   regression: false,
   form,
   kept: {},
@@ -114,6 +123,7 @@ export const initial = (form, device) => ({
   asked: '',
   exported: '',
   prediction: null,
+  answer: '',
   trouble: {},
   tuning: { points: [], curve: null, running: false, report: null, runs: 0, trial: '', best: null },
   cut: null,
@@ -130,13 +140,26 @@ const aside = (state) => !active(state) && Boolean(state.busy.open_adapter || st
 export const occupied = (state) => active(state) || aside(state);
 
 /** @param {State} state */
-export const targetColumn = ({ data, labelColumn }) => data?.columns.find(({ name }) => name === labelColumn);
+export const targetColumn = ({ data, columns }) => data?.columns.find(({ name }) => name === columns.label);
 
-/** What the model in use was trained for. @param {State} state @returns {RunSettings['task'] | undefined} */
-export function taskOf({ use: { adapter }, settings }) {
-  if (!adapter) return settings?.task;
-  return adapter.task === 'text-generation' ? 'generation' : adapter.labels.length ? 'classification' : 'regression';
+/** What the model in use answers. @param {State} state @returns {Kind | undefined} */
+export function taskOf(state) {
+  const { adapter } = state.use;
+  if (!adapter) return state.settings?.kind;
+  return generates(state, adapter.task) ? 'generation' : adapter.labels.length ? 'classification' : 'regression';
 }
+
+/** What a run is started with, so that its result can be told after the form has moved on. @param {State} state @returns {RunSettings} */
+export const runSettings = (state) => ({
+  modelName: state.model?.name ?? '',
+  full: state.form.method === 'full',
+  task: state.task,
+  kind: generates(state, state.task) ? 'generation' : state.regression ? 'regression' : 'classification',
+  shape: shapeOf(state)?.id ?? '',
+  columns: state.columns,
+  data: state.data,
+  heldOut: state.heldOut,
+});
 
 /** Numbers too many to be classes: the number itself is what can be learned. @param {import('../protocol.js').Column | undefined} column */
 export const manyNumbers = (column) => Boolean(column?.numeric && !column.values.length);
@@ -193,6 +216,8 @@ export function reduce(state, event, about, now) {
       if (event.when === 'before') return { ...state, run: { ...run, progress: null, before: event } };
       if (event.when === 'after') return { ...state, run: { ...run, progress: null, after: event } };
       return { ...state, run: { ...run, progress: null, checks: [...run.checks, event] } };
+    case 'text_delta':
+      return { ...state, answer: state.answer + event.text };
     case 'prediction':
       return { ...state, prediction: event };
     case 'exported':
@@ -224,22 +249,31 @@ export function reduce(state, event, about, now) {
 function openedData(state, data) {
   const next = { ...state, data, heldOut: null, plan: null, stale: true };
   const names = data.columns.map(({ name }) => name);
-  if (state.data?.name === data.name && [state.textColumn, state.labelColumn].every((name) => name === '' || names.includes(name))) return next;
-  const chosen = { ...next, textColumn: data.text_column ?? '', labelColumn: data.label_column ?? '' };
-  return { ...chosen, regression: manyNumbers(targetColumn(chosen)) };
+  const chosen = Object.values(state.columns).filter(Boolean);
+  // So does what a configuration chose before there was a table.
+  const known = state.data ? state.data.name === data.name : chosen.length > 0;
+  if (known && chosen.every((name) => names.includes(name))) return { ...next, task: state.task || data.fits[0]?.task || DEFAULT_TASK };
+  const asked = state.data === null ? state.task : '';
+  return mapped({ ...next, ...preset(state, data, asked || data.fits[0]?.task || DEFAULT_TASK) });
 }
+
+/** With a mapping that was just made: many numbers for labels are to be predicted themselves. @param {State} state @returns {State} */
+export const mapped = (state) => ({ ...state, regression: !generates(state, state.task) && manyNumbers(targetColumn(state)) });
 
 /** @param {State} state @param {import('../protocol.js').RawConfig} config @returns {Partial<State>} */
 function written(state, config) {
-  const { form, kept, files, regression, device, textColumn, labelColumn } = fromConfig(config);
-  // The device and the columns stay as they were chosen where the file does not name them.
+  const { form, kept, files, regression, device, task = state.task, shape, columns } = fromConfig(config);
+  // Device, task and columns stay as they were chosen where the file does not name them; another task begins with its own columns.
+  const same = task === state.task && (!shape || shape === state.shape);
+  const begun = same ? state : state.data ? preset(state, state.data, task, shape) : { shape, columns: {} };
   return {
     form,
     kept,
     regression,
     device: device ?? state.device,
-    textColumn: textColumn ?? state.textColumn,
-    labelColumn: labelColumn ?? state.labelColumn,
+    task,
+    shape: shape || begun.shape,
+    columns: { ...begun.columns, ...columns },
     loaded: { name: '', files },
   };
 }

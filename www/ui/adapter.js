@@ -3,6 +3,7 @@
 import { h, region } from './dom.js';
 import { button, dropZone, fileButton, spinner } from './common.js';
 import { measured } from './evaluation.js';
+import { scenarioName } from './tasks.js';
 import { fromDialog, fromDrop } from '../app/files.js';
 import { occupied, taskOf } from '../app/store.js';
 import { int, t } from '../app/i18n.js';
@@ -66,7 +67,8 @@ function chooser(act, model) {
 function adapterCard(state) {
   const { adapter, name } = state.use;
   if (!adapter) return [];
-  const tags = [t(`use.task_${taskOf(state)}`), adapter.r ? t('use.rank', { n: adapter.r }) : '', state.model?.name ?? ''];
+  const kind = taskOf(state);
+  const tags = [kind === 'generation' ? scenarioName(state, adapter.task) : t(`use.task_${kind}`), adapter.r ? t('use.rank', { n: adapter.r }) : '', state.model?.name ?? ''];
   return h(
     'article',
     { class: 'sheet', 'data-testid': 'adapter-summary' },

@@ -6,7 +6,7 @@ import { t } from '../app/i18n.js';
 /** @typedef {import('../app/store.js').Panel} Panel */
 
 /** The engine speaks English alone; where the page does not, it says so before it. */
-function engineSpeaks() {
+export function engineSpeaks() {
   const text = t('common.engine_says');
   return text ? h('p', { class: 'hint', 'data-testid': 'engine-says' }, text) : null;
 }

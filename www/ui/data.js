@@ -1,7 +1,9 @@
 // @ts-check
 import { clip, h, region, updateAll } from './dom.js';
 import { bars, button, card, dropZone, droppable, fact, facts, fileButton, spinner, trouble, warnings } from './common.js';
+import { mapping, roleName, taskChoice } from './tasks.js';
 import { manyNumbers, targetColumn } from '../app/store.js';
+import { generates, partOf, shapeOf, unmapped } from '../app/tasks.js';
 import { int, pct, t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').State} State */
@@ -14,8 +16,7 @@ const FEW_CLASSES = 20;
 
 /**
  * @param {{ openSample(): void, openData(files: File[]): void, openHeldOut(files: File[]): void, closeHeldOut(): void,
- *   setColumn(which: 'textColumn' | 'labelColumn', name: string): void, setRegression(on: boolean): void,
- *   go(step: import('../app/store.js').Panel): void }} act
+ *   setRegression(on: boolean): void, go(step: import('../app/store.js').Panel): void } & import('./tasks.js').Act} act
  */
 export function dataPanel(act) {
   const error = trouble('data');
@@ -46,25 +47,27 @@ export function dataPanel(act) {
             ]
           : [],
   );
-  const columns = mapping(act.setColumn);
+  const tasks = taskChoice(act);
+  const columns = mapping(act);
   const target = targetChoice(act.setRegression);
   const heldOut = heldOutPart(act);
   const labels = region(
     h('div', { class: 'stack' }),
-    (state) => [state.data, state.labelColumn, state.textColumn, state.regression, state.busy.open_data],
-    (state) => (state.data && !state.busy.open_data ? labelCounts(state) : []),
+    (state) => [state.data, state.task, state.shape, state.columns, state.regression, state.busy.open_data],
+    (state) => (state.data && !state.busy.open_data ? remarks(state) : []),
   );
   const table = region(
     h('div', { class: 'stack' }),
-    (state) => [state.data, state.textColumn, state.labelColumn, state.busy.open_data],
+    (state) => [state.data, state.environment, state.task, state.shape, state.columns, state.busy.open_data],
     (state) => (state.data && !state.busy.open_data ? preview(state) : []),
   );
   const next = button(t('common.continue'), 'next-data', () => act.go('settings'), 'primary');
   return {
-    element: card('data', choose, error.element, overview.element, columns.element, target.element, labels.element, heldOut.element, table.element, h('footer', { class: 'panel-foot' }, next)),
+    element: card('data', choose, error.element, overview.element, tasks.element, columns.element, target.element, labels.element, heldOut.element, table.element, h('footer', { class: 'panel-foot' }, next)),
     update: updateAll([
       error,
       overview,
+      tasks,
       columns,
       target,
       labels,
@@ -73,42 +76,14 @@ export function dataPanel(act) {
       {
         element: next,
         update: (/** @type {State} */ state) => {
-          next.disabled = !state.data || !state.model || !state.textColumn || !state.labelColumn || state.textColumn === state.labelColumn;
+          const { missing, twice } = unmapped(state);
+          next.disabled = !state.data || !state.model || missing.length > 0 || twice !== null;
           next.title = state.data && !state.model ? t('data.model_first') : '';
           sample.disabled = Boolean(state.busy.open_data);
         },
       },
     ]),
   };
-}
-
-/** @param {(which: 'textColumn' | 'labelColumn', name: string) => void} setColumn */
-function mapping(setColumn) {
-  return region(
-    h('div', { class: 'form-grid' }),
-    (state) => [state.data, state.textColumn, state.labelColumn, state.busy.open_data],
-    (state) => {
-      const { data } = state;
-      if (!data || state.busy.open_data) return [];
-      return /** @type {const} */ ([
-        ['textColumn', 'text-column', 'text'],
-        ['labelColumn', 'label-column', 'label'],
-      ]).map(([which, testid, name]) =>
-        h(
-          'label',
-          { class: 'field' },
-          h('span', { class: 'field-name' }, t(`data.${name}_column`)),
-          h(
-            'select',
-            { 'data-testid': testid, onchange: (/** @type {any} */ event) => setColumn(which, event.target.value) },
-            h('option', { value: '', selected: !state[which] }, t('data.choose_column')),
-            data.columns.map((column) => h('option', { value: column.name, selected: column.name === state[which] }, column.name)),
-          ),
-          h('span', { class: 'hint' }, t(`data.${name}_hint`)),
-        ),
-      );
-    },
-  );
 }
 
 /** @param {DataSummary} data @param {string} testid */
@@ -123,10 +98,10 @@ const tableFacts = (data, testid) =>
 function targetChoice(setRegression) {
   return region(
     h('div', null),
-    (state) => [targetColumn(state), state.labelColumn === state.textColumn, state.regression, state.busy.open_data],
+    (state) => [targetColumn(state), state.environment, state.task, state.columns, state.regression, state.busy.open_data],
     (state) => {
       const column = targetColumn(state);
-      if (!column || !(column.numeric || state.regression) || state.labelColumn === state.textColumn || state.busy.open_data) return [];
+      if (!column || !(column.numeric || state.regression) || generates(state, state.task) || unmapped(state).twice || state.busy.open_data) return [];
       const many = manyNumbers(column) ? 'data.many_numbers' : column.values.length > FEW_CLASSES ? 'data.some_numbers' : '';
       return h(
         'fieldset',
@@ -155,10 +130,10 @@ function targetChoice(setRegression) {
 function heldOutPart(act) {
   return region(
     h('div', null),
-    (state) => [state.data, state.heldOut, state.textColumn, state.labelColumn, state.busy.open_data],
-    ({ data, heldOut, textColumn, labelColumn, busy }) => {
+    (state) => [state.data, state.heldOut, state.columns, state.busy.open_data],
+    ({ data, heldOut, columns, busy }) => {
       if (!data || busy.open_data) return [];
-      const lacking = heldOut ? [textColumn, labelColumn].filter((name) => name && !heldOut.columns.some((column) => column.name === name)) : [];
+      const lacking = heldOut ? Object.values(columns).filter((name) => name && !heldOut.columns.some((column) => column.name === name)) : [];
       const choose = fileButton(t(heldOut ? 'data.held_out_other' : 'data.held_out_choose'), 'held-out-input', (list) => act.openHeldOut([...list]), { accept: ACCEPT });
       const zone = h(
         'section',
@@ -175,13 +150,18 @@ function heldOutPart(act) {
   );
 }
 
+/** What is odd about the mapping; of classes, how many rows each has. @param {State} state */
+function remarks(state) {
+  const { twice } = unmapped(state);
+  if (twice) return h('p', { class: 'notice notice-warning' }, t('data.same_column', { a: roleName(twice[0]), b: roleName(twice[1]) }));
+  return generates(state, state.task) || state.regression ? [] : labelCounts(state);
+}
+
 /** @param {State} state */
-function labelCounts({ data, labelColumn, textColumn, regression }) {
-  const column = data?.columns.find(({ name }) => name === labelColumn);
-  if (!data || !column) return [];
-  if (labelColumn === textColumn) return h('p', { class: 'notice notice-warning' }, t('data.same_column'));
-  if (regression) return [];
-  if (!column.values.length) return h('p', { class: 'notice notice-warning' }, t('data.not_labels', { column: labelColumn }));
+function labelCounts(state) {
+  const column = targetColumn(state);
+  if (!column) return [];
+  if (!column.values.length) return h('p', { class: 'notice notice-warning' }, t('data.not_labels', { column: column.name }));
   const total = column.values.reduce((sum, [, count]) => sum + count, 0);
   const top = Math.max(...column.values.map(([, count]) => count));
   const rest = column.values.slice(MOST_BARS);
@@ -197,25 +177,31 @@ function labelCounts({ data, labelColumn, textColumn, regression }) {
   ];
 }
 
+/** A cell of this length wants a wide column. */
+const LONG_CELL = 40;
+
 /** @param {State} state */
-function preview({ data, textColumn, labelColumn }) {
+function preview(state) {
+  const { data, columns } = state;
   if (!data) return [];
-  /** @param {string} name */
-  const mark = (name) => (name === textColumn ? 'col-text' : name === labelColumn ? 'col-label' : null);
+  const shape = shapeOf(state);
+  const roles = new Map((shape?.roles ?? []).map(({ id }) => [columns[id], id]));
+  const title = t('data.preview', { n: data.preview.length });
+  const looks = data.columns.map(({ name }, i) => {
+    const role = roles.get(name);
+    const wide = data.preview.some((row) => (row[i] ?? '').length > LONG_CELL) ? 'col-text' : '';
+    return { name, role, look: role && shape ? `col-role role-${partOf(shape, role)} ${wide}` : wide };
+  });
   return [
-    h('h4', null, t('data.preview', { n: data.preview.length })),
+    h('h4', null, title),
     h(
       'div',
-      { class: 'table-scroll', tabindex: '0', role: 'region', 'aria-label': t('data.preview', { n: data.preview.length }) },
+      { class: 'table-scroll', tabindex: '0', role: 'region', 'aria-label': title },
       h(
         'table',
         { class: 'table', 'data-testid': 'preview' },
-        h('thead', null, h('tr', null, data.columns.map(({ name }) => h('th', { scope: 'col', class: mark(name) }, clip(name, 80))))),
-        h(
-          'tbody',
-          null,
-          data.preview.map((row) => h('tr', null, data.columns.map(({ name }, i) => h('td', { class: mark(name) }, h('div', { class: 'cell' }, clip(row[i] ?? '')))))),
-        ),
+        h('thead', null, h('tr', null, looks.map(({ name, role, look }) => h('th', { scope: 'col', class: look }, clip(name, 80), role ? h('span', { class: 'role-tag' }, roleName(role)) : null)))),
+        h('tbody', null, data.preview.map((row) => h('tr', null, looks.map(({ look }, i) => h('td', { class: look }, h('div', { class: 'cell' }, clip(row[i] ?? ''))))))),
       ),
     ),
   ];

@@ -2,77 +2,84 @@
 /** What an evaluation found: before and after a run beside each other, or one by itself. */
 import { clip, h } from './dom.js';
 import { bars, fact, facts, warnings } from './common.js';
+import { classTable, reliability } from './classes.js';
+import { samples } from './samples.js';
 import { confusionMatrix, MOST_CLASSES } from '../charts/confusion.js';
-import { int, num, pct, points, t } from '../app/i18n.js';
+import { changeOf, kindOf, mainMetric, metricName, shownMetrics } from '../app/metrics.js';
+import { int, num, pct, points, signed, t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').State} State */
 /** @typedef {import('../protocol.js').Evaluation} Evaluation */
 /** @typedef {import('../protocol.js').Metrics} Metrics */
+/** @typedef {import('../app/metrics.js').Metric} Metric */
 
-/** The metric that tells most; all but accuracy are better lower. @param {Metrics} metrics */
-const first = ({ mse, perplexity }) => (typeof mse === 'number' ? 'mse' : typeof perplexity === 'number' ? 'perplexity' : 'accuracy');
+/** @param {string} metric @param {number | null | undefined} value */
+export const shown = (metric, value) => (typeof value !== 'number' ? '–' : kindOf(metric).share ? pct(value) : num(value));
+
+/** @param {string} metric @param {number} value */
+export const shownChange = (metric, value) => (kindOf(metric).share ? t('result.points', { n: points(value) }) : signed(value));
+
+/** A change's interval: of shares in points, with its unit said once. @param {string} metric @param {[number, number]} interval */
+export const shownRange = (metric, [low, high]) =>
+  kindOf(metric).share ? t('result.points', { n: t('result.range', { low: points(low), high: points(high) }) }) : t('result.range', { low: signed(low), high: signed(high) });
+
+/** The same in a table's cell, where there is no room for words. @param {string} low @param {string} high */
+const narrow = (low, high) => h('div', { class: 'interval' }, `${low} … ${high}`);
 
 /** @param {State} state */
 export function headline({ run }) {
-  const [before, after] = [run.before?.metrics, run.after?.metrics];
+  const { before, after } = run;
   if (!before || !after) return null;
-  const key = first(after);
-  const [a, b] = [before[key], after[key]];
-  if (typeof a !== 'number' || typeof b !== 'number') return null;
-  const { good, text } = key === 'accuracy' ? accuracyWords(a, b, after.majority ?? 0, run.after?.rows ?? 0) : lowerWords(key, a, b, run.after?.rows ?? 0);
-  const show = key === 'accuracy' ? pct : num;
+  const key = mainMetric(after.metrics);
+  const [a, b] = [before.metrics[key], after.metrics[key]];
+  const change = changeOf(before, after, key);
+  if (typeof a !== 'number' || typeof b !== 'number' || !change) return null;
+  const { good, text } = words(key, a, b, after);
   return h(
     'div',
-    { class: `headline ${good ? 'headline-good' : 'headline-plain'}`, 'data-testid': 'headline' },
-    key === 'accuracy' ? null : h('p', { class: 'overline' }, t(`metric.${key}`)),
+    { class: `headline ${good && change.tone !== 'chance' ? 'headline-good' : 'headline-plain'}`, 'data-testid': 'headline' },
+    h('p', { class: 'overline' }, t(`metric.${metricName(key, after.metrics)}`)),
     h(
       'p',
       { class: 'headline-numbers' },
-      h('span', { 'data-testid': `before-${key}`, 'data-value': a }, show(a)),
+      h('span', { 'data-testid': `before-${key}`, 'data-value': a }, shown(key, a)),
       h('span', { class: 'arrow', 'aria-label': t('result.to') }, '→'),
-      h('strong', { 'data-testid': `after-${key}`, 'data-value': b }, show(b)),
+      h('strong', { 'data-testid': `after-${key}`, 'data-value': b }, shown(key, b)),
     ),
     h('p', null, text),
+    change.interval && change.tone !== 'same' ? h('p', { class: 'certainty', 'data-testid': 'certainty' }, t(change.tone === 'chance' ? 'result.chance' : 'result.certain', { range: shownRange(key, change.interval) })) : null,
     run.summary && !run.summary.completed ? h('p', { class: 'hint' }, t('result.stopped_early')) : null,
   );
 }
 
-/** @param {number} before @param {number} after @param {number} majority @param {number} rows */
-function accuracyWords(before, after, majority, rows) {
-  // Better than before is not yet good: always answering the commonest class is the bar to pass.
-  const key = after <= majority ? 'not_above_majority' : after > before ? 'better' : 'not_better';
-  return { good: key === 'better', text: t(`result.${key}`, { points: points(after - before), majority: pct(majority), rows }) };
+/** Whether it got better, in a sentence. @param {Metric} key @param {number} before @param {number} after @param {Evaluation} evaluation */
+function words(key, before, after, { rows, answered, metrics }) {
+  const { lower } = kindOf(key);
+  const better = lower ? after < before : after > before;
+  const outcome = better ? 'better' : 'not_better';
+  if (key === 'accuracy') {
+    // Better than before is not yet good: always answering the commonest class is the bar to pass.
+    const majority = metrics.majority ?? 0;
+    const said = after <= majority ? 'not_above_majority' : outcome;
+    return { good: said === 'better', text: t(`result.${said}`, { points: points(after - before), majority: pct(majority), rows }) };
+  }
+  if (lower) return { good: better, text: t(`result.${key === 'mse' ? 'mse' : 'perplexity'}_${outcome}`, { share: pct(1 - after / before, 0), typical: num(Math.sqrt(after), 3), rows }) };
+  return { good: better, text: t(`result.answers_${outcome}`, { change: shownChange(key, after - before), rows: answered || rows, about: t(`metric_about.${key}`) }) };
 }
 
-/** @param {'mse' | 'perplexity'} key @param {number} before @param {number} after @param {number} rows */
-function lowerWords(key, before, after, rows) {
-  const good = after < before;
-  return { good, text: t(`result.${key}_${good ? 'better' : 'not_better'}`, { share: pct(1 - after / before, 0), typical: num(Math.sqrt(after), 3), rows }) };
+/** @param {string} metric @param {Evaluation | null} it */
+function interval(metric, it) {
+  const found = it?.intervals?.[metric];
+  return found ? narrow(shown(metric, found[0]), shown(metric, found[1])) : null;
 }
-
-/** @type {Array<{ key: keyof Metrics, share: boolean, lower?: boolean }>} */
-const ROWS = [
-  { key: 'accuracy', share: true },
-  { key: 'macro_f1', share: true },
-  { key: 'loss', share: false, lower: true },
-  { key: 'perplexity', share: false, lower: true },
-  { key: 'mse', share: false, lower: true },
-];
-
-/** The loss of regression is its mean squared error: once is enough. @param {Array<Metrics | undefined>} all */
-const shownRows = (...all) => ROWS.filter(({ key }) => all.some((metrics) => typeof metrics?.[key] === 'number') && !(key === 'loss' && all.some((metrics) => typeof metrics?.mse === 'number')));
-
-/** @param {number | null | undefined} value @param {boolean} share */
-const show = (value, share) => (typeof value !== 'number' ? '–' : share ? pct(value) : num(value));
 
 /** @param {State} state */
-export function comparison({ run }) {
-  const [before, after] = [run.before?.metrics, run.after?.metrics];
-  const rows = shownRows(before, after);
+export function comparison({ run: { before, after } }) {
+  const rows = shownMetrics(before?.metrics, after?.metrics);
   // The headline says as much of a single metric.
   if (rows.length < 2) return null;
-  /** @param {number} a @param {number} b @param {boolean} share */
-  const change = (a, b, share) => (share ? t('result.points', { n: points(b - a) }) : `${b > a ? '+' : ''}${num(b - a, 3)}`);
+  const metrics = /** @type {Metrics} */ (after?.metrics ?? before?.metrics);
+  const intervals = rows.some((metric) => after?.intervals?.[metric]);
   const table = h(
     'table',
     { class: 'table compare', 'data-testid': 'comparison' },
@@ -81,22 +88,37 @@ export function comparison({ run }) {
     h(
       'tbody',
       null,
-      rows.map(({ key, share, lower }) => {
-        const [a, b] = [before?.[key], after?.[key]];
-        const both = typeof a === 'number' && typeof b === 'number';
-        const tone = !both || a === b ? '' : (lower ? b < a : b > a) ? 'good' : 'bad';
+      rows.map((metric, i) => {
+        const change = changeOf(before, after, metric);
+        const name = metricName(metric, metrics);
         return h(
           'tr',
-          null,
-          h('th', { scope: 'row' }, t(`metric.${key}`)),
-          h('td', { class: 'number', 'data-testid': `metric-before-${key}` }, show(a, share)),
-          h('td', { class: 'number', 'data-testid': `metric-after-${key}` }, show(b, share)),
-          h('td', { class: `number ${tone}` }, both ? change(a, b, share) : ''),
+          { class: i ? null : 'main-metric' },
+          h('th', { scope: 'row', title: t(`metric_about.${name}`) }, t(`metric.${name}`)),
+          h('td', { class: 'number', 'data-testid': `metric-before-${metric}` }, shown(metric, before?.metrics[metric]), interval(metric, before)),
+          h('td', { class: 'number', 'data-testid': `metric-after-${metric}` }, shown(metric, after?.metrics[metric]), interval(metric, after)),
+          h('td', { class: `number ${change?.tone ?? ''}`, 'data-testid': `metric-change-${metric}` }, change ? changeCell(metric, change) : ''),
         );
       }),
     ),
   );
-  return h('div', { class: 'grid-2' }, h('div', { class: 'table-scroll' }, table), accuracyBars(before, after));
+  return h(
+    'div',
+    { class: 'stack' },
+    accuracyBars(before?.metrics, after?.metrics),
+    h('div', { class: 'table-scroll', tabindex: '0', role: 'region', 'aria-label': t('result.comparison') }, table),
+    intervals ? h('p', { class: 'hint' }, t('result.intervals_hint')) : null,
+  );
+}
+
+/** @param {Metric} metric @param {import('../app/metrics.js').Change} change */
+function changeCell(metric, { value, interval, tone }) {
+  const number = kindOf(metric).share ? points : signed;
+  return [
+    h('span', null, shownChange(metric, value)),
+    interval ? narrow(number(interval[0]), number(interval[1])) : null,
+    tone === 'chance' ? h('div', { class: 'interval chance-tag' }, t('result.may_be_chance')) : null,
+  ];
 }
 
 /** @param {Metrics | undefined} before @param {Metrics | undefined} after */
@@ -112,72 +134,36 @@ function accuracyBars(before, after) {
   return h('div', { class: 'stack-tight' }, bars(rows), h('p', { class: 'hint' }, t('result.majority_mark', { share: pct(majority) })));
 }
 
-/** @param {Array<{ title: string, it: Evaluation | null }>} evaluations */
+/** Each class by itself, and whether its confidence can be believed. @param {Array<{ title: string, it: Evaluation | null }>} evaluations */
 export function matrices(...evaluations) {
   const some = evaluations.filter(({ it }) => it?.confusion.length);
-  if (!some.length || (some[0].it?.labels.length ?? 0) > MOST_CLASSES) return null;
+  const last = some.at(-1)?.it;
+  if (!last) return null;
   return h(
     'section',
-    null,
-    h('h3', null, t('result.confusion')),
-    h('div', { class: 'grid-2', 'data-testid': 'confusion' }, some.map(({ title, it }) => it && confusionMatrix(title, it.labels, it.confusion))),
-  );
-}
-
-/** @param {Evaluation | null} before @param {Evaluation | null} after */
-export function samples(before, after) {
-  if (!after?.samples.length) return null;
-  // The same held-out rows come in both evaluations; the text is what ties them.
-  const earlier = new Map(before?.samples.map((sample) => [sample.text, sample]));
-  const numbers = first(after.metrics) === 'mse';
-  /** @param {import('../protocol.js').Sample | undefined} sample */
-  const answer = (sample) => {
-    if (!sample) return '–';
-    if (numbers) return h('span', { class: 'answer' }, num(Number(sample.predicted)), h('span', { class: 'hint' }, ` ${t('result.off', { n: num(Math.abs(Number(sample.predicted) - Number(sample.expected)), 2) })}`));
-    return h('span', { class: sample.predicted === sample.expected ? 'answer answer-right' : 'answer answer-wrong' }, sample.predicted, h('span', { class: 'hint' }, ` ${pct(sample.confidence, 0)}`));
-  };
-  const title = t(before ? 'result.samples' : 'use.samples');
-  const columns = before ? ['text', 'actual', 'before', 'after'] : ['text', 'actual', 'answer'];
-  return h(
-    'section',
-    null,
-    h('h3', null, title),
-    h(
-      'div',
-      { class: 'table-scroll', tabindex: '0', role: 'region', 'aria-label': title },
-      h(
-        'table',
-        { class: 'table', 'data-testid': 'samples' },
-        h('thead', null, h('tr', null, columns.map((name) => h('th', { scope: 'col' }, t(`result.${name}`))))),
-        h(
-          'tbody',
-          null,
-          after.samples.map((sample) =>
-            h(
-              'tr',
-              null,
-              h('td', { class: 'col-text' }, h('div', { class: 'cell' }, clip(sample.text, 200))),
-              h('td', null, sample.expected),
-              before ? h('td', null, answer(earlier.get(sample.text))) : null,
-              h('td', null, answer(sample)),
-            ),
-          ),
-        ),
-      ),
-    ),
+    { class: 'stack-tight' },
+    last.labels.length > MOST_CLASSES
+      ? null
+      : h('section', null, h('h3', null, t('result.confusion')), h('div', { class: 'grid-2', 'data-testid': 'confusion' }, some.map(({ title, it }) => it && confusionMatrix(title, it.labels, it.confusion)))),
+    classTable(last),
+    reliability(last),
   );
 }
 
 /** One evaluation outside a run. @param {State['use']} use */
 export function measured({ measured, measuredOn, warnings: remarks }) {
   if (!measured) return [];
-  const { metrics, rows } = measured;
+  const { metrics, rows, intervals } = measured;
+  /** @param {Metric} metric */
+  const hint = (metric) => {
+    const between = intervals?.[metric];
+    const typical = metric === 'mse' ? t('use.typical', { n: num(Math.sqrt(metrics.mse ?? NaN), 3) }) : '';
+    return [typical, between ? t('result.range', { low: shown(metric, between[0]), high: shown(metric, between[1]) }) : ''].filter(Boolean).join(' · ') || undefined;
+  };
   return [
     h('p', { class: 'overline' }, t('use.measured', { name: measuredOn, rows })),
     facts(
-      ...shownRows(metrics).map(({ key, share }) =>
-        fact(t(`metric.${key}`), show(metrics[key], share), { testid: `measured-${key}`, hint: key === 'mse' ? t('use.typical', { n: num(Math.sqrt(metrics.mse ?? NaN), 3) }) : undefined }),
-      ),
+      ...shownMetrics(metrics).map((metric) => fact(t(`metric.${metricName(metric, metrics)}`), shown(metric, metrics[metric]), { testid: `measured-${metric}`, hint: hint(metric) })),
       fact(t('data.rows'), int(rows), { testid: 'measured-rows' }),
     ),
     typeof metrics.majority === 'number' ? h('p', null, t('use.majority', { share: pct(metrics.majority) })) : null,

@@ -3,30 +3,39 @@ import { clip, h, region, setText, updateAll } from './dom.js';
 import { bars, button, card, spinner, trouble } from './common.js';
 import { formatChoice } from './take.js';
 import { adapterChoice, adapterPart, measurePart } from './adapter.js';
-import { comparison, headline, matrices, samples } from './evaluation.js';
+import { comparison, headline, matrices } from './evaluation.js';
+import { tryFields } from './fields.js';
+import { samples } from './samples.js';
+import { verdictPart } from './verdict.js';
 import { MOST_CLASSES } from '../charts/confusion.js';
 import { occupied, taskOf } from '../app/store.js';
 import { num, pct, t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').State} State */
 
-/** @param {{ predict(text: string): void, exportAs(choice: import('./take.js').Choice): void, again(): void } & import('./adapter.js').Act} act */
+/** @param {{ predict(text: string, fields: Record<string, string>): void, endAnswer(): void, exportAs(choice: import('./take.js').Choice): void, again(): void } & import('./adapter.js').Act & import('./verdict.js').Act} act */
 export function resultPanel(act) {
   const error = trouble('result');
   const verdict = region(
     h('div', { class: 'stack' }),
     (state) => [state.run.before, state.run.after, state.run.summary],
-    (state) => [headline(state), comparison(state)],
+    (state) => headline(state),
+  );
+  const goal = verdictPart(act);
+  const compared = region(
+    h('div', { class: 'stack' }),
+    (state) => [state.run.before, state.run.after],
+    comparison,
   );
   const details = region(
     h('div', { class: 'stack' }),
     (state) => [state.run.before, state.run.after],
     ({ run }) => [
-      matrices({ title: t('result.before'), it: run.before }, { title: t('result.after'), it: run.after }),
       samples(run.before, run.after),
+      matrices({ title: t('result.before'), it: run.before }, { title: t('result.after'), it: run.after }),
     ],
   );
-  const attempt = tryIt(act.predict);
+  const attempt = tryIt(act);
   const take = takeAway(act.exportAs);
   const adapter = adapterPart();
   const choice = adapterChoice(act);
@@ -39,7 +48,7 @@ export function resultPanel(act) {
       foot.element.hidden = !state.run.summary;
     },
   };
-  const element = card('result', error.element, verdict.element, adapter.element, attempt.element, measure.element, take.element, details.element, choice.element, foot.element);
+  const element = card('result', error.element, verdict.element, goal.element, compared.element, adapter.element, attempt.element, measure.element, take.element, details.element, choice.element, foot.element);
   const title = {
     element,
     update: (/** @type {State} */ { run, use }) => {
@@ -48,37 +57,31 @@ export function resultPanel(act) {
       for (const [tag, name] of [['h2', 'title'], ['.lead', 'lead']]) setText(/** @type {Element} */ (element.querySelector(tag)), t(`${key}.${name}`));
     },
   };
-  return { element, update: updateAll([title, error, verdict, adapter, attempt, measure, take, details, choice, foot]) };
+  return { element, update: updateAll([title, error, verdict, goal, compared, adapter, attempt, measure, take, details, choice, foot]) };
 }
 
-/** What is typed outlives a change of language, which draws the page anew. */
-let draft = '';
-
-/** @param {(text: string) => void} predict */
-function tryIt(predict) {
-  const input = h('textarea', { id: 'try-text', rows: 3, 'data-testid': 'try-text', maxlength: 20000, placeholder: t('result.try_placeholder') });
+/** @param {{ predict(text: string, fields: Record<string, string>): void, endAnswer(): void }} act */
+function tryIt({ predict, endAnswer }) {
   const classify = h('button', { type: 'submit', class: 'button button-primary', 'data-testid': 'classify' }, t('result.classify'));
+  const end = button(t('train.stop'), 'end-answer', endAnswer);
   const submit = () => {
-    const text = input.value.trim();
-    if (text) predict(text);
+    const { text, fields } = input.values();
+    if (text && !classify.disabled) predict(text, fields);
   };
+  const input = tryFields(submit);
   const form = h(
     'form',
     { class: 'stack-tight', onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), submit()) },
-    h('label', { for: 'try-text', class: 'field-name' }, t('result.try')),
-    input,
-    h('div', { class: 'actions' }, classify),
+    input.element,
+    h('div', { class: 'actions' }, classify, end, input.fill),
   );
-  input.value = draft;
-  input.addEventListener('input', () => (draft = input.value));
-  input.addEventListener('keydown', (event) => {
-    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) submit();
-  });
   const answer = region(
     h('div', { 'aria-live': 'polite' }),
-    (state) => [state.prediction, state.busy.predict],
+    (state) => [state.prediction, state.busy.predict, state.answer],
     (state) => {
       const { prediction, busy, asked } = state;
+      // As it is written; read out once it is whole.
+      if (busy.predict && state.answer) return h('div', { class: 'stack-tight', 'aria-busy': 'true' }, h('p', { class: 'asked' }, clip(asked, 120)), h('p', { class: 'answer', 'data-testid': 'answer-so-far' }, state.answer));
       if (busy.predict) return spinner(true, t(taskOf(state) === 'generation' ? 'result.answering' : 'result.classifying'));
       if (!prediction) return h('p', { class: 'hint' }, t('result.try_hint'));
       const task = taskOf(state);
@@ -101,10 +104,12 @@ function tryIt(predict) {
     element,
     /** @param {State} state */
     update(state) {
-      const task = taskOf(state);
       element.hidden = !state.trained;
-      setText(classify, t({ regression: 'result.predict', generation: 'result.answer', classification: 'result.classify' }[task]));
+      input.update(state);
+      setText(classify, t({ regression: 'result.predict', generation: 'result.write', classification: 'result.classify' }[taskOf(state) ?? 'classification']));
       classify.disabled = Boolean(state.busy.predict || state.busy.export) || occupied(state) || !state.trained;
+      // Before its first word there is nothing to keep.
+      end.hidden = !(state.busy.predict && state.answer);
       answer.update(state);
     },
   };

@@ -3,8 +3,12 @@ import { h, region, setText, updateAll } from './dom.js';
 import { button, card, droppable, fact, facts, spinner, trouble, warnings } from './common.js';
 import { tuningPart } from './tuning.js';
 import { loadButton, loadedPart, yamlPart } from './yaml.js';
+import { examples } from './text.js';
+import { scenarioName, shapeName } from './tasks.js';
 import { FIELDS, MODULES, namedField, taken, unreadable } from '../app/config.js';
+import { METRICS } from '../app/metrics.js';
 import { occupied } from '../app/store.js';
+import { generates } from '../app/tasks.js';
 import { bytes, compact, int, pct, t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').State} State */
@@ -26,6 +30,7 @@ export function settingsPanel(act) {
     { class: 'stack', novalidate: true, onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), act.check()) },
     h('fieldset', { class: 'group' }, h('legend', null, t('settings.basic')), basic),
     lora,
+    h('details', { class: 'group' }, h('summary', { 'data-testid': 'measuring' }, t('settings.measuring')), h('p', { class: 'hint' }, t('settings.measuring_hint')), group('measuring')),
     h('details', { class: 'group' }, h('summary', { 'data-testid': 'advanced' }, t('settings.advanced')), h('p', { class: 'hint' }, t('settings.advanced_hint')), group('advanced')),
     h('details', { class: 'group' }, h('summary', { 'data-testid': 'care' }, t('settings.care')), h('p', { class: 'hint' }, t('settings.care_hint')), group('care')),
   );
@@ -37,11 +42,11 @@ export function settingsPanel(act) {
   const error = trouble('settings');
   const plan = region(
     h('div', { class: 'stack', 'aria-live': 'polite' }),
-    (state) => [state.plan, state.busy.check, state.stale, state.trouble.settings],
+    (state) => [state.plan, state.busy.check, state.stale, state.trouble.settings, state.environment],
     (state) => {
       const checking = Boolean(state.busy.check);
       if (state.trouble.settings || !state.plan) return spinner(checking, t('settings.checking'));
-      return planCard(state.plan, checking, state.regression);
+      return planCard(state, state.plan, checking);
     },
   );
   const start = button(t('settings.start'), 'start', act.start, 'primary');
@@ -77,6 +82,9 @@ function heldOutPart() {
   };
 }
 
+/** A choice in words; metrics have theirs where results are shown. @param {Field} field @param {string} option */
+const optionName = ({ key, options }, option) => t(options === METRICS ? `metric.${option}` : `fields.${key}.${option}`);
+
 /** @param {Field} field @param {(key: string, value: string) => void} setField */
 function fieldPart(field, setField) {
   const { key, kind } = field;
@@ -89,7 +97,7 @@ function fieldPart(field, setField) {
 
   const control =
     kind === 'choice'
-      ? h('select', { id, 'data-testid': id, ...described }, h('option', { value: '' }, ''), (field.options ?? []).map((option) => h('option', { value: option }, t(`fields.${key}.${option}`))))
+      ? h('select', { id, 'data-testid': id, ...described }, h('option', { value: '' }, ''), (field.options ?? []).map((option) => h('option', { value: option }, optionName(field, option))))
       : h('input', { id, 'data-testid': id, type: 'text', inputmode: kind === 'integer' ? 'numeric' : 'decimal', autocomplete: 'off', spellcheck: 'false', ...described });
   control.addEventListener(kind === 'choice' ? 'change' : 'input', () => setField(key, control.value.trim()));
   /** @type {import('../protocol.js').Plan['config'] | null} */
@@ -99,19 +107,21 @@ function fieldPart(field, setField) {
     element,
     /** @param {State} state */
     update(state) {
-      element.hidden = key === 'validation_split' && state.heldOut !== null;
+      element.hidden = (key === 'validation_split' && state.heldOut !== null) || Boolean(field.answers && !generates(state, state.task));
       const value = state.form[key] ?? '';
       if (control.value.trim() !== value) control.value = value;
       const odd = unreadable(state.form).includes(key);
       const failure = state.trouble.settings;
       const refused = !odd && failure !== undefined && namedField(failure.message) === key;
+      // What is wrong may stand in a part that is closed.
+      if (refused && wrong.hidden) element.closest('details')?.setAttribute('open', '');
       wrong.hidden = !odd && !refused;
       setText(wrong, odd ? t(kind === 'integer' ? 'settings.not_integer' : 'settings.not_number') : refused ? failure.message : '');
       control.setAttribute('aria-invalid', String(odd || refused));
       if (state.plan && state.plan.config !== shown) {
         shown = state.plan.config;
         const used = taken(shown, field);
-        const text = used === undefined ? t('settings.unset') : t('settings.default', { value: field.options ? t(`fields.${key}.${used}`) : used });
+        const text = used === undefined ? t('settings.unset') : t('settings.default', { value: field.options ? optionName(field, used) : used });
         if (control instanceof HTMLInputElement) control.placeholder = value === '' ? text : '';
         else if (value === '') setText(control.options[0], text);
       } else if (!shown && control instanceof HTMLSelectElement) setText(control.options[0], t('settings.unset'));
@@ -141,8 +151,10 @@ function modulesPart({ key }, setField, name, hint) {
   };
 }
 
-/** @param {import('../protocol.js').Plan} plan @param {boolean} checking a newer one is on its way @param {boolean} regression */
-function planCard(plan, checking, regression) {
+/** @param {State} state @param {import('../protocol.js').Plan} plan @param {boolean} checking a newer one is on its way */
+function planCard(state, plan, checking) {
+  const task = plan.config.task ?? state.task;
+  const kind = generates(state, task) ? 'generation' : plan.config.model.num_labels === 1 ? 'regression' : 'classification';
   const memory = [
     { name: t('plan.weights'), bytes: plan.weight_bytes, tone: 'tone-1' },
     { name: t('plan.training'), bytes: plan.training_bytes, tone: 'tone-2' },
@@ -153,14 +165,16 @@ function planCard(plan, checking, regression) {
     'article',
     { class: 'sheet', 'data-testid': 'plan' },
     h('p', { class: 'overline', role: 'status' }, t(checking ? 'settings.checking' : 'plan.title')),
+    h('p', { class: 'plan-task', 'data-testid': 'plan-task' }, h('strong', null, scenarioName(state, task)), h('span', { class: 'hint' }, ` ${shapeName(plan.shape)}`)),
     facts(
       fact(t('plan.rows'), int(plan.train_rows), { hint: t('plan.held_out', { n: plan.validation_rows }), testid: 'plan-rows' }),
       fact(t('plan.steps'), int(plan.total_steps), { hint: t(`device.${plan.device}`), testid: 'plan-steps' }),
       fact(t('plan.trainable'), compact(plan.trainable_parameters), { hint: t('plan.of_all', { share: pct(plan.trainable_parameters / Math.max(1, plan.total_parameters)) }) }),
       plan.labels.length ? fact(t('plan.labels'), int(plan.labels.length), { hint: plan.labels.slice(0, 6).join(' · ') }) : null,
-      regression ? fact(t('plan.predicts'), t('data.target_number')) : null,
+      kind === 'regression' ? fact(t('plan.predicts'), t('data.target_number')) : null,
       plan.skipped_rows ? fact(t('plan.skipped'), int(plan.skipped_rows), { tone: 'fact-warn', testid: 'plan-skipped' }) : null,
     ),
+    examples(plan, kind),
     h('h3', { class: 'small-head' }, t('plan.memory', { bytes: bytes(total) })),
     h('div', { class: 'stacked', 'aria-hidden': 'true' }, memory.map((part) => h('span', { class: part.tone, style: { 'flex-grow': Math.max(part.bytes, total / 200) } }))),
     h('ul', { class: 'legend' }, memory.map((part) => h('li', null, h('span', { class: `swatch ${part.tone}`, 'aria-hidden': 'true' }), part.name, ' ', h('strong', null, bytes(part.bytes))))),

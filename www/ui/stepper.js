@@ -1,7 +1,9 @@
 // @ts-check
 import { h } from './dom.js';
 import { active } from '../app/store.js';
-import { compact, int, num, pct, t } from '../app/i18n.js';
+import { mainMetric } from '../app/metrics.js';
+import { shown } from './evaluation.js';
+import { compact, int, t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').Panel} Panel */
 /** @typedef {import('../app/store.js').State} State */
@@ -28,12 +30,9 @@ function summaries(state) {
     data: data ? t('steps.rows', { count: data.rows }) : '',
     settings: plan ? t('steps.planned', { count: plan.total_steps }) : '',
     train: active(state) && last ? `${int(last.step)} / ${int(last.total_steps)}` : run.state === 'idle' ? '' : t(`state.${run.state}`),
-    result: after ? metric(after) : use.adapter ? use.name : '',
+    result: after ? shown(mainMetric(after), after[mainMetric(after)]) : use.adapter ? use.name : '',
   };
 }
-
-/** The one that the result begins with. @param {import('../protocol.js').Metrics} metrics */
-const metric = ({ accuracy, mse, perplexity, loss }) => (typeof accuracy === 'number' && typeof perplexity !== 'number' ? pct(accuracy) : num(mse ?? perplexity ?? loss));
 
 /** @param {(step: Panel) => void} go */
 export function stepper(go) {

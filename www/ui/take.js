@@ -25,7 +25,7 @@ export function formatChoice() {
     choice: () => CHOICES[select.value] ?? CHOICES.adapter,
     /** @param {import('../app/store.js').State} state */
     update({ settings }) {
-      const generates = settings?.task === 'generation';
+      const generates = settings?.kind === 'generation';
       const fits = Object.entries(CHOICES)
         .filter(([, { format }]) => (settings?.full ? format === 'merged' || format === 'gguf' : true) && (generates || !format.startsWith('gguf')))
         .map(([name]) => name);

@@ -51,7 +51,7 @@ export function trainPanel(act) {
   const element = card('train', error.element, head.element, numbers.element, graphs.element, care.element, log.element, foot.element);
   const lead = {
     element,
-    update: (/** @type {State} */ { settings }) => setText(/** @type {Element} */ (element.querySelector('.lead')), t(settings?.task === 'regression' ? 'train.lead_number' : 'train.lead')),
+    update: (/** @type {State} */ { settings }) => setText(/** @type {Element} */ (element.querySelector('.lead')), t(settings?.kind === 'regression' ? 'train.lead_number' : 'train.lead')),
   };
   return {
     element,
@@ -128,7 +128,7 @@ function tiles() {
     /** @param {State} state */
     update({ run, settings }) {
       const last = run.steps.at(-1);
-      /** @type {HTMLElement} */ (cells.accuracy.parentElement).hidden = settings?.task === 'regression';
+      /** @type {HTMLElement} */ (cells.accuracy.parentElement).hidden = settings?.kind === 'regression';
       setText(cells.loss, last ? num(last.loss) : '–');
       setText(cells.accuracy, last ? pct(last.accuracy, 0) : '–');
       setText(cells.speed, last ? t('train.tokens', { n: int(last.tokens_per_second) }) : '–');
@@ -201,7 +201,7 @@ function charts() {
     update(state) {
       latest = state;
       // A number is near or far, not right or wrong.
-      accuracy.element.hidden = state.settings?.task === 'regression';
+      accuracy.element.hidden = state.settings?.kind === 'regression';
       draw();
     },
   };

@@ -31,7 +31,7 @@ pub fn get(shop: &mut Shop, needs: &[Need]) -> Result<()> {
         match need {
             Need::Toolchain => toolchain::get(shop)?,
             Need::Npm => npm(shop)?,
-            Need::Trunk => trunk(shop)?,
+            Need::Trunk => page_tools(shop)?,
             Need::Chromium => shop.chromium = Some(chromium()?),
         }
     }
@@ -63,7 +63,8 @@ fn npm(shop: &Shop) -> Result<()> {
     std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))
 }
 
-fn trunk(shop: &Shop) -> Result<()> {
+/// Trunk and wasm-bindgen. Other builds may run beside it.
+pub fn page_tools(shop: &Shop) -> Result<()> {
     let lock = shop.root.join("Cargo.lock");
     let text = std::fs::read_to_string(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
     let bindgen = locked_version(&text, "wasm-bindgen").ok_or("Cargo.lock has no wasm-bindgen")?;
@@ -85,7 +86,13 @@ fn trunk(shop: &Shop) -> Result<()> {
 }
 
 fn install(shop: &Shop, arguments: &[&str]) -> Result<()> {
-    shop::must(shop.command("cargo").args(["install", "--quiet", "--force"]).args(arguments))
+    let mut cargo = shop.command("cargo");
+    cargo.args(["install", "--quiet", "--force"]).args(arguments);
+    // In a target folder of its own it waits for no other build. These programs need not be fast: linking them as a whole
+    // would take one core longer than all the rest.
+    cargo.env_remove("CARGO_TARGET_DIR").env("CARGO_PROFILE_RELEASE_LTO", "off");
+    cargo.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+    shop::must(&mut cargo)
 }
 
 /// The last word of `program --version`.

@@ -44,19 +44,24 @@ impl Counts {
 
 /// `true` where everything passed.
 pub fn run(shop: &mut Shop, halves: Halves) -> Result<bool> {
-    let mut needs = Need::NATIVE.to_vec();
+    setup::get(shop, &Need::NATIVE)?;
     if halves.browser {
-        needs = Need::ALL.to_vec();
+        setup::get(shop, &[Need::Chromium])?;
     }
-    setup::get(shop, &needs)?;
     setup::data(shop, &[])?;
 
     let mut total = Counts::default();
-    if halves.native {
-        let mut cargo = shop.command("cargo");
-        total.add(part("crates", cargo.args(["test", "--release", "--workspace", "--no-fail-fast"]))?);
-        total.add(node_tests(shop, "scripts", "xtask")?);
-    }
+    // On a new machine the page's tools take a quarter of an hour to build, much of it on one core.
+    let tools = std::thread::scope(|scope| {
+        let tools = halves.browser.then(|| scope.spawn(|| setup::page_tools(shop)));
+        if halves.native {
+            let mut cargo = shop.command("cargo");
+            total.add(part("crates", cargo.args(["test", "--release", "--workspace", "--no-fail-fast"]))?);
+            total.add(node_tests(shop, "scripts", "xtask")?);
+        }
+        tools.map_or(Ok(()), |tools| tools.join().unwrap_or_else(|_| Err("the setup of the page's tools broke".into())))
+    });
+    tools?;
     if halves.browser {
         let page = part("page", &mut page_build(shop))?;
         total.add(page);

@@ -9,6 +9,7 @@ use crate::{
     export::unzip,
     model::LlamaConfig,
     platform::{Memory, NamedFile},
+    plugin::{MANIFEST, Manifest},
 };
 
 const CONFIG: &str = "adapter_config.json";
@@ -30,6 +31,8 @@ pub struct AdapterFiles {
     pub run: Option<RawConfig>,
     /// The metrics.json of that run.
     pub metrics: Option<Vec<u8>>,
+    /// The plugin.json beside them.
+    pub manifest: Option<Manifest>,
 }
 
 impl AdapterFiles {
@@ -63,7 +66,11 @@ impl AdapterFiles {
             Some(file) => Some(whole(&file).await?),
             None => None,
         };
-        Ok(Some(Self { peft, weights, model, run, metrics }))
+        let manifest = match files.remove(MANIFEST) {
+            Some(file) => Some(Manifest::read(&whole(&file).await?)?),
+            None => None,
+        };
+        Ok(Some(Self { peft, weights, model, run, metrics, manifest }))
     }
 
     /// Names of the classes that its head has, one for regression; none where no file tells them.
@@ -74,12 +81,19 @@ impl AdapterFiles {
         }
     }
 
+    /// Which of the tasks of a language model it goes on with: the one that is asked for, or the one it was trained for.
+    fn writing(&self, asked: Option<&str>) -> String {
+        let trained = self.run.as_ref().and_then(|run| run.task.as_deref());
+        let writes = |word: &&str| Task::ALL.iter().any(|task| task.as_str() == *word && !task.classifies());
+        asked.filter(writes).or(trained.filter(writes)).unwrap_or(Task::TextGeneration.as_str()).to_owned()
+    }
+
     /// The settings of a run that goes on from this adapter: what the adapter fixes is filled in, and a key that
     /// says otherwise is refused.
     pub fn settle(&self, mut raw: RawConfig, base: &LlamaConfig) -> Result<RawConfig> {
         let LoraConfig { r, lora_alpha, lora_dropout, mut target_modules } = self.peft.lora()?;
         let task = match self.peft.task_type.as_deref() {
-            Some("CAUSAL_LM") => Some(Task::TextGeneration.as_str().to_owned()),
+            Some("CAUSAL_LM") => Some(self.writing(raw.task.as_deref())),
             Some("SEQ_CLS") => Some(Task::TextClassification.as_str().to_owned()),
             _ => None,
         };

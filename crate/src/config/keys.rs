@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{
-    resolved::{
-        BestMetric, DeviceChoice, Kernels, Method, MixedPrecision, ModelType, Quantization, ReportTo, Schedule, Task,
+    resolved::{DeviceChoice, Kernels, Method, MixedPrecision, ModelType, Quantization, ReportTo, Schedule},
+    rule::{
+        Field, Key, Section, above, all_of, below_one, flag, one_of, section, share, text, whole, within, yes_or_no,
     },
-    rule::{Field, Key, Section, above, all_of, below_one, flag, section, share, text, whole, within},
 };
-use crate::error::Error;
+use crate::{data::Shape, error::Error, eval::Metric, scenario::Task};
 
 /// The linear layers of a LLaMA block by Hugging Face's names: what LoRA can be put on.
 pub const TARGET_MODULES: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
@@ -38,6 +38,7 @@ section! {
             model: ModelSection => ModelConfig,
             data: DataSection => DataConfig,
             training: TrainingSection => TrainingConfig,
+            evaluation: EvaluationSection => EvaluationConfig,
             lora: LoraSection => LoraConfig,
             recovery: RecoverySection => RecoveryConfig,
         }
@@ -70,10 +71,32 @@ section! {
         validation_file: Option<String> = text();
         /// Share of the training file that is held out where there is no validation file.
         validation_split: f64 = share().or(0.1);
-        /// The column that looks like the text when absent.
+        /// What a row consists of; the first shape that the task understands and the columns fit when absent.
+        shape: Option<Shape> = one_of(Shape::WORDS);
+        /// The column that looks like the text (of a summary, the document) when absent.
         text_column: Option<String> = text();
         /// The column that looks like the label when absent.
         label_column: Option<String> = text();
+        /// What is asked of the model, or the instruction; `prompt` or `instruction` when absent.
+        prompt_column: Option<String> = text();
+        /// What the instruction is about, after it; `input` when absent.
+        input_column: Option<String> = text();
+        /// What the model is to answer; `completion`, `output` or `response` when absent.
+        completion_column: Option<String> = text();
+        /// A conversation as JSON; `messages` or `conversations` when absent.
+        messages_column: Option<String> = text();
+        /// The system's turn before it; `system` when absent.
+        system_column: Option<String> = text();
+        /// `question` when absent.
+        question_column: Option<String> = text();
+        /// The text that the answer stands in; `context` when absent.
+        context_column: Option<String> = text();
+        /// One answer, a JSON list of accepted ones, or SQuAD's object; `answers` or `answer` when absent.
+        answer_column: Option<String> = text();
+        /// `summary` or `highlights` when absent.
+        summary_column: Option<String> = text();
+        /// Put prompts into the model's chat template; done where it has one when absent.
+        apply_chat_template: Option<bool> = yes_or_no();
         /// Train on at most this many rows, drawn with the seed.
         max_train_samples: Option<usize> = whole(1, MOST_ROWS);
         /// Measure on at most this many rows, drawn with the seed.
@@ -130,7 +153,7 @@ section! {
         /// Checkpoints that are kept, beside the best one.
         save_total_limit: usize = whole(1, 1000).or(2.0);
         /// What tells the best checkpoint; one of the task's metrics.
-        metric_for_best_model: BestMetric = BestMetric::or(BestMetric::Loss);
+        metric_for_best_model: Metric = Metric::or(Metric::Loss);
         /// End with the best checkpoint's weights instead of the last ones; when absent where training can stop early.
         load_best_model_at_end: bool = flag(false);
         /// Stop after this many measurements in a row that were no better than the best one.
@@ -145,6 +168,20 @@ section! {
         /// Decides everything random: order and choice of rows, first weights of adapter and head, dropout.
         #[ts(as = "Option<f64>")]
         seed: u64 = whole(0, u64::MAX).or(42.0);
+    }
+}
+
+section! {
+    /// How held-out rows are measured.
+    "evaluation.": EvaluationSection => EvaluationConfig {
+        /// Held-out rows that a language model answers before and after training, the first ones; 0 for none.
+        max_generated_samples: usize = whole(0, MOST_ROWS).or(64.0);
+        /// Tokens of such an answer at most; the task's own limit when absent.
+        max_new_tokens: Option<usize> = whole(1, MOST_TOKENS);
+        /// The metric that must get better for the run to count as a success; none when absent.
+        success_metric: Option<Metric> = one_of(Metric::WORDS);
+        /// By how much it must get better.
+        min_gain: f64 = within(0.0, 1e6).or(0.0);
     }
 }
 

@@ -9,11 +9,10 @@ mod schema;
 pub(crate) mod tree;
 pub(crate) mod yaml;
 
+pub use crate::scenario::Task;
 pub use keys::{
-    Config, DataConfig, DataSection, LoraConfig, LoraSection, ModelConfig, ModelSection, RawConfig, RecoveryConfig,
-    RecoverySection, TARGET_MODULES, TrainingConfig, TrainingSection,
+    Config, DataConfig, DataSection, EvaluationConfig, EvaluationSection, LoraConfig, LoraSection, ModelConfig,
+    ModelSection, RawConfig, RecoveryConfig, RecoverySection, TARGET_MODULES, TrainingConfig, TrainingSection,
 };
-pub use resolved::{
-    BestMetric, DeviceChoice, Kernels, Method, MixedPrecision, ModelType, Quantization, ReportTo, Schedule, Task,
-};
+pub use resolved::{DeviceChoice, Kernels, Method, MixedPrecision, ModelType, Quantization, ReportTo, Schedule};
 pub use schema::json_schema;

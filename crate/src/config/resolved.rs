@@ -8,16 +8,8 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    event::Metrics,
     weights::{Packing, ggml::GgmlType},
 };
-
-words! {
-    Task {
-        TextClassification = "text-classification",
-        TextGeneration = "text-generation",
-    }
-}
 
 words! {
     DeviceChoice {
@@ -89,34 +81,6 @@ words! {
     ReportTo {
         None = "none",
         TensorBoard = "tensorboard",
-    }
-}
-
-words! {
-    /// What tells the best checkpoint.
-    BestMetric {
-        Loss = "loss",
-        Accuracy = "accuracy",
-        MacroF1 = "macro_f1",
-        Perplexity = "perplexity",
-        Mse = "mse",
-    }
-}
-
-impl BestMetric {
-    pub fn greater_is_better(self) -> bool {
-        matches!(self, Self::Accuracy | Self::MacroF1)
-    }
-
-    /// None where the task has no such metric.
-    pub fn of(self, metrics: &Metrics) -> Option<f64> {
-        match self {
-            Self::Loss => Some(metrics.loss),
-            Self::Accuracy => metrics.accuracy,
-            Self::MacroF1 => metrics.macro_f1,
-            Self::Perplexity => metrics.perplexity,
-            Self::Mse => metrics.mse,
-        }
     }
 }
 
@@ -193,11 +157,12 @@ impl Config {
             let got = format!("`{text}` for both");
             errors.push(Error::config("data.label_column", "another column than data.text_column", got));
         }
-        let metric = self.training.metric_for_best_model;
-        if !self.metrics().contains(&metric) {
-            let words: Vec<_> = self.metrics().iter().map(|metric| metric.as_str()).collect();
-            let got = format!("`{}`, which this task does not have", metric.as_str());
-            errors.push(Error::config("training.metric_for_best_model", words.join(" or "), got));
+        let checked = [
+            ("training.metric_for_best_model", Some(self.training.metric_for_best_model)),
+            ("evaluation.success_metric", self.evaluation.success_metric),
+        ];
+        for (key, metric) in checked {
+            errors.extend(metric.and_then(|metric| self.task.check_metric(key, metric, self).err()));
         }
         let threshold = self.recovery.divergence_threshold;
         if threshold != 0.0 && threshold <= 1.0 {
@@ -213,15 +178,6 @@ impl Config {
             (Some(_), Some(1..)) => training.warmup_ratio = None,
             (Some(_), Some(0)) => training.warmup_steps = None,
             _ => {}
-        }
-    }
-
-    /// What the task is measured by.
-    fn metrics(&self) -> &'static [BestMetric] {
-        match self.task {
-            Task::TextGeneration => &[BestMetric::Loss, BestMetric::Accuracy, BestMetric::Perplexity],
-            Task::TextClassification if self.model.num_labels == Some(1) => &[BestMetric::Loss, BestMetric::Mse],
-            Task::TextClassification => &[BestMetric::Loss, BestMetric::Accuracy, BestMetric::MacroF1],
         }
     }
 

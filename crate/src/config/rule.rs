@@ -69,6 +69,11 @@ pub const fn flag(default: bool) -> Rule {
     Rule { kind: Kind::Flag, default: Some(Default::Flag(default)) }
 }
 
+/// A flag whose absence means something of its own.
+pub const fn yes_or_no() -> Rule {
+    Rule { kind: Kind::Flag, default: None }
+}
+
 pub const fn whole(least: u64, most: u64) -> Rule {
     Rule { kind: Kind::Whole { least, most }, default: None }
 }
@@ -342,12 +347,13 @@ impl Field for Vec<String> {
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
         #[allow(non_camel_case_types)]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
 
         impl $name {
-            const ALL: &[Self] = &[$(Self::$variant),+];
+            #[allow(dead_code, reason = "for words that are listed")]
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant),+];
             pub(crate) const WORDS: &[&'static str] = &[$($word),+];
 
             pub const fn as_str(self) -> &'static str {

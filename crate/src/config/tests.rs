@@ -236,8 +236,12 @@ fn document(key: &Key, value: &str) -> String {
 }
 
 /// Keys that are refused without another one, or with another task.
-const DEPENDENT: [&str; 3] =
-    ["training.metric_for_best_model", "training.load_best_model_at_end", "training.early_stopping_patience"];
+const DEPENDENT: [&str; 4] = [
+    "training.metric_for_best_model",
+    "training.load_best_model_at_end",
+    "training.early_stopping_patience",
+    "evaluation.success_metric",
+];
 
 #[test]
 fn what_needs_another_key_says_so() {
@@ -245,9 +249,10 @@ fn what_needs_another_key_says_so() {
         ("training: {early_stopping_patience: 2}", "training.eval_steps"),
         ("training: {load_best_model_at_end: true}", "training.eval_steps"),
         ("training: {load_best_model_at_end: true, eval_steps: 5, save_steps: 0}", "training.save_steps"),
-        ("training: {metric_for_best_model: perplexity}", "loss or accuracy or macro_f1"),
+        ("training: {metric_for_best_model: perplexity}", "macro_f1 or accuracy"),
         ("{task: text-generation, training: {metric_for_best_model: macro_f1}}", "perplexity"),
         ("{model: {num_labels: 1}, training: {metric_for_best_model: accuracy}}", "mse"),
+        ("{task: summarization, evaluation: {success_metric: f1}}", "rougeL"),
         ("recovery: {divergence_threshold: 0.5}", "above 1, or 0"),
     ] {
         let error = resolve(yaml).expect_err(yaml).to_string();

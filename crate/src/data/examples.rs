@@ -3,9 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use super::shape::{Fields, Mapping, Role};
 use super::table::{Skipped, Table};
-use crate::config::{DataConfig, Task};
 use crate::error::{Error, Result};
+use crate::tokenizer::Message;
 
 /// More classes than that are a column of another kind.
 const MOST_LABELS: usize = 1000;
@@ -18,16 +19,56 @@ pub enum Target {
     Class(usize),
     /// Regression.
     Value(f32),
-    /// Text generation: the text is its own target.
+    /// The text is its own target, or the exchange has it.
     None,
+}
+
+/// A prompt and its answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// Turns up to the one that is to be answered; earlier turns of the assistant are learnt too.
+    pub turns: Vec<Message>,
+    /// What counts as right; the first one is learnt.
+    pub answers: Vec<String>,
+    /// The longest part of the last turn, which is shortened where the whole is too long.
+    pub long: Option<String>,
+}
+
+impl Exchange {
+    /// One prompt, without an answer yet.
+    pub fn ask(prompt: String) -> Self {
+        Self { turns: vec![Message::new("user", prompt)], ..Self::default() }
+    }
+
+    /// `system` first, where there is one.
+    #[must_use]
+    pub fn system(mut self, system: Option<&str>) -> Self {
+        if let Some(system) = system {
+            self.turns.insert(0, Message::new("system", system));
+        }
+        self
+    }
+
+    #[must_use]
+    pub fn long(self, long: &str) -> Self {
+        Self { long: Some(long.to_owned()), ..self }
+    }
+
+    /// The turn that is to be answered.
+    pub fn prompt(&self) -> &str {
+        self.turns.last().map(|turn| turn.content.as_str()).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
     /// The row's number in its file.
     pub row: u64,
+    /// What the model is given; of an exchange its last turn.
     pub text: String,
     pub target: Target,
+    /// Where answers are learnt.
+    pub exchange: Option<Exchange>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,14 +78,6 @@ pub struct Examples {
     pub labels: Vec<String>,
     pub skipped: Skipped,
     pub warnings: Vec<String>,
-}
-
-/// The columns that are used, by their names in the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mapping {
-    pub text: String,
-    /// None in text generation.
-    pub label: Option<String>,
 }
 
 /// Where an example's target comes from.
@@ -61,60 +94,25 @@ pub enum LabelSource<'a> {
 }
 
 impl<'a> LabelSource<'a> {
-    /// For the training file: `num_labels: 1` means regression, as in Hugging Face.
-    pub fn for_training(task: Task, num_labels: Option<usize>) -> Self {
-        match (task, num_labels) {
-            (Task::TextGeneration, _) => Self::None,
-            (Task::TextClassification, Some(1)) => Self::Number,
-            (Task::TextClassification, num_labels) => Self::Discover { num_labels },
+    /// Of labels in a training file: `num_labels: 1` means regression, as in Hugging Face.
+    pub fn for_training(num_labels: Option<usize>) -> Self {
+        match num_labels {
+            Some(1) => Self::Number,
+            num_labels => Self::Discover { num_labels },
         }
     }
 
-    /// For a validation file beside training data with these labels.
-    pub fn for_validation(task: Task, num_labels: Option<usize>, labels: &'a [String]) -> Self {
-        match Self::for_training(task, num_labels) {
+    /// Of those in a validation file beside training data with these labels.
+    pub fn for_validation(num_labels: Option<usize>, labels: &'a [String]) -> Self {
+        match Self::for_training(num_labels) {
             Self::Discover { .. } => Self::Known(labels),
             other => other,
         }
     }
 }
 
-impl Mapping {
-    /// The configured columns, or the ones that look like the text and the label.
-    ///
-    /// # Errors
-    /// Lists the columns there are where a named one is missing or none can be guessed.
-    pub fn resolve(table: &Table, data: &DataConfig, task: Task) -> Result<Self> {
-        let summary = table.summary();
-        let text = pick(table, "text", data.text_column.as_deref(), summary.text_column)?;
-        let label = match task {
-            Task::TextGeneration => None,
-            Task::TextClassification => {
-                let guess = summary.label_column.filter(|label| *label != text);
-                Some(pick(table, "label", data.label_column.as_deref(), guess)?)
-            }
-        };
-        if label.as_ref() == Some(&text) {
-            let message = format!("`{text}` is both the text and the label column");
-            return Err(Error::data(
-                &table.name,
-                message,
-                "Set data.text_column and data.label_column to two columns.",
-            ));
-        }
-        Ok(Self { text, label })
-    }
-}
-
-fn pick(table: &Table, what: &str, named: Option<&str>, guessed: Option<String>) -> Result<String> {
-    match named {
-        Some(name) if table.column(name).is_some() => Ok(name.to_owned()),
-        Some(name) => Err(missing_column(table, what, Some(name))),
-        None => guessed.ok_or_else(|| missing_column(table, what, None)),
-    }
-}
-
-fn missing_column(table: &Table, what: &str, name: Option<&str>) -> Error {
+pub(super) fn missing_column(table: &Table, role: Role, name: Option<&str>) -> Error {
+    let what = role.as_str();
     const SHOWN: usize = 20;
     let mut there = table.columns.iter().take(SHOWN).map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ");
     if table.columns.len() > SHOWN {
@@ -127,24 +125,67 @@ fn missing_column(table: &Table, what: &str, name: Option<&str>) -> Error {
     Error::data(&table.name, message, format!("Set data.{what}_column to one of the file's columns."))
 }
 
-/// The rows of a table as examples of a task.
+/// The rows of a table whose answers are learnt; `exchange` makes one of a row, or says why it cannot be used.
+///
+/// # Errors
+/// No usable row.
+pub fn exchanges(
+    table: &Table,
+    mapping: &Mapping,
+    exchange: impl Fn(&Fields<'_>) -> std::result::Result<Exchange, String>,
+) -> Result<Examples> {
+    let mut found = Examples::default();
+    for row in 0..table.len() {
+        let number = table.row_number(row);
+        match exchange(&mapping.fields(table, row)) {
+            Ok(exchange) => found.rows.push(Example {
+                row: number,
+                text: exchange.prompt().to_owned(),
+                target: Target::None,
+                exchange: Some(exchange),
+            }),
+            Err(reason) => found.skipped.push(number, short_reason(&reason)),
+        }
+    }
+    if found.rows.is_empty() {
+        let why = found.skipped.sentence(&table.name).unwrap_or_default();
+        let columns: Vec<String> =
+            mapping.columns().iter().map(|(role, name)| format!("{} from `{name}`", role.as_str())).collect();
+        let message = format!("no row can be used ({}): {why}", columns.join(", "));
+        return Err(Error::data(&table.name, message, "Choose other columns, or another data.shape."));
+    }
+    found.warnings.extend(found.skipped.sentence(&table.name));
+    Ok(found)
+}
+
+/// A reason may quote a cell.
+fn short_reason(reason: &str) -> String {
+    reason.chars().take(200).collect()
+}
+
+/// The rows of a table as texts, with their labels where there are some.
 ///
 /// # Errors
 /// No usable row; in classification one label only, too many of them, or another number than configured.
 pub fn examples(table: &Table, mapping: &Mapping, source: LabelSource<'_>) -> Result<Examples> {
-    let text_column = table.column(&mapping.text).ok_or_else(|| missing_column(table, "text", Some(&mapping.text)))?;
-    let label_column = match (&mapping.label, source) {
-        (_, LabelSource::None) => None,
-        (Some(name), _) => Some(table.column(name).ok_or_else(|| missing_column(table, "label", Some(name)))?),
-        (None, _) => return Err(missing_column(table, "label", None)),
+    let column = |role: Role| -> Result<usize> {
+        let name = mapping.column(role);
+        name.and_then(|name| table.column(name)).ok_or_else(|| missing_column(table, role, name))
     };
+    let text_column = column(Role::Text)?;
+    let label_column = match source {
+        LabelSource::None => None,
+        _ => Some(column(Role::Label)?),
+    };
+    let text_name = mapping.column(Role::Text).unwrap_or_default();
+    let label_name = mapping.column(Role::Label).unwrap_or_default();
     let usable = |row: usize| !table.cell(row, text_column).trim().is_empty();
     let mut found = Examples::default();
     match source {
         LabelSource::Discover { num_labels } => {
             let column = label_column.unwrap_or_default();
             let values = (0..table.len()).filter(|row| usable(*row)).map(|row| table.cell(row, column).trim());
-            found.labels = discover(table, mapping, values, num_labels, &mut found.warnings)?;
+            found.labels = discover(table, label_name, values, num_labels, &mut found.warnings)?;
         }
         LabelSource::Known(labels) => found.labels = labels.to_vec(),
         LabelSource::Number | LabelSource::None => {}
@@ -153,13 +194,13 @@ pub fn examples(table: &Table, mapping: &Mapping, source: LabelSource<'_>) -> Re
     for row in 0..table.len() {
         let number = table.row_number(row);
         if !usable(row) {
-            found.skipped.push(number, format!("no text in `{}`", mapping.text));
+            found.skipped.push(number, format!("no text in `{text_name}`"));
             continue;
         }
         let label = label_column.map(|column| table.cell(row, column).trim());
         let target = match (source, label) {
             (_, None) => Ok(Target::None),
-            (_, Some("")) => Err(format!("no label in `{}`", mapping.label.as_deref().unwrap_or_default())),
+            (_, Some("")) => Err(format!("no label in `{label_name}`")),
             (LabelSource::Number, Some(value)) => match value.parse::<f32>() {
                 Ok(number) if number.is_finite() => Ok(Target::Value(number)),
                 _ => Err(format!("`{}` is no number", short(value))),
@@ -171,7 +212,7 @@ pub fn examples(table: &Table, mapping: &Mapping, source: LabelSource<'_>) -> Re
         match target {
             Ok(target) => {
                 let text = table.cell(row, text_column).to_owned();
-                found.rows.push(Example { row: number, text, target });
+                found.rows.push(Example { row: number, text, target, exchange: None });
             }
             Err(reason) => found.skipped.push(number, reason),
         }
@@ -192,12 +233,11 @@ pub fn examples(table: &Table, mapping: &Mapping, source: LabelSource<'_>) -> Re
 /// The distinct values in their natural order.
 fn discover<'a>(
     table: &Table,
-    mapping: &Mapping,
+    column: &str,
     values: impl Iterator<Item = &'a str>,
     num_labels: Option<usize>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<String>> {
-    let column = mapping.label.as_deref().unwrap_or_default();
     let mut counts: HashMap<&str, u64> = HashMap::new();
     let mut rows = 0_u64;
     for value in values.filter(|value| !value.is_empty()) {

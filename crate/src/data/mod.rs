@@ -3,16 +3,22 @@
 //! Every row that cannot be used is counted and named. Rows are numbered as an editor shows them: by the line where
 //! the row begins (by the item's number in a JSON array), from 1.
 
+mod conversation;
 mod decode;
 mod delimited;
 mod examples;
 mod json;
+mod shape;
 mod split;
+mod squad;
 mod summary;
 mod table;
 
-pub use examples::{Example, Examples, LabelSource, Mapping, Target, examples};
+pub use conversation::conversation;
+pub use examples::{Example, Examples, Exchange, LabelSource, Target, examples, exchanges};
+pub use shape::{Fields, Mapping, Role, Shape};
 pub use split::{sample, shuffle, split};
+pub use squad::answers;
 pub use table::{Format, Skipped, SkippedRow, Table};
 
 /// Larger files are refused: a whole file is held in memory, and a tab has about four times as much of it.

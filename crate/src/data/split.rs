@@ -98,7 +98,12 @@ mod tests {
     use super::*;
 
     fn rows(classes: &[usize]) -> Vec<Example> {
-        let example = |(row, class): (u64, &usize)| Example { row, text: String::new(), target: Target::Class(*class) };
+        let example = |(row, class): (u64, &usize)| Example {
+            row,
+            text: String::new(),
+            target: Target::Class(*class),
+            exchange: None,
+        };
         (2..).zip(classes).map(example).collect()
     }
 

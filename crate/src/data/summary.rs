@@ -68,6 +68,7 @@ impl Table {
             text_column: name(text),
             label_column: name(label),
             columns,
+            fits: Vec::new(),
             held_out: false,
             warnings: self.warnings.clone(),
         }
@@ -119,6 +120,11 @@ impl Table {
             let others = (0..self.columns.len()).filter(|column| Some(*column) != label);
             others.max_by_key(|column| (bytes(*column), std::cmp::Reverse(*column)))
         })
+    }
+
+    /// The column of one of these names, without regard to case.
+    pub(super) fn called(&self, names: &[&str]) -> Option<String> {
+        names.iter().find_map(|name| self.columns.iter().find(|column| column.eq_ignore_ascii_case(name))).cloned()
     }
 
     /// The column of one of these names, or with one of them as a word of its name (`review_text`).

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{MOST_BYTES, MOST_COLUMNS, MOST_NAMED, decode, delimited, json};
+use super::{MOST_BYTES, MOST_COLUMNS, MOST_NAMED, decode, delimited, json, squad};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +110,7 @@ impl Table {
             Choice::Lines => lines(name, text),
             Choice::Jsonl => json::read_lines(name, text)?,
             Choice::Json => json::read_array(name, text)?,
+            Choice::Squad => squad::read(name, text)?,
             Choice::Delimited(delimiter) => delimited::read(name, text, delimiter)?,
         };
         table.encoding = decoded.encoding.to_owned();
@@ -196,6 +197,7 @@ enum Choice {
     Lines,
     Jsonl,
     Json,
+    Squad,
     Delimited(u8),
 }
 
@@ -205,6 +207,7 @@ fn choose(name: &str, text: &str) -> Choice {
     let first = text.trim_start().chars().next();
     match extension.as_str() {
         "jsonl" | "ndjson" | "json" => match first {
+            _ if squad::looks_like(text) => Choice::Squad,
             Some('[') => Choice::Json,
             _ => Choice::Jsonl,
         },

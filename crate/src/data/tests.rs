@@ -1,8 +1,9 @@
 //! Files as people have them: good ones, odd ones, broken ones.
 
-use super::super::{LabelSource, Mapping, Target, examples};
+use super::super::{LabelSource, Mapping, Role, Shape, Target, examples, exchanges};
 use super::*;
 use crate::config::{Config, DataConfig, RawConfig, Task};
+use crate::scenario::Learns;
 
 fn read(name: &str, text: &str) -> Table {
     Table::read(name, text.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -262,7 +263,7 @@ fn a_column_of_numbers_is_one_that_regression_can_read() {
 }
 
 fn mapped(table: &Table, source: LabelSource<'_>) -> Result<super::super::Examples> {
-    examples(table, &Mapping { text: "text".into(), label: Some("label".into()) }, source)
+    examples(table, &Mapping::new(Shape::TextLabel, &[(Role::Text, "text"), (Role::Label, "label")]), source)
 }
 
 const DISCOVER: LabelSource<'_> = LabelSource::Discover { num_labels: None };
@@ -323,7 +324,7 @@ fn labels_that_cannot_be_learned_are_refused() {
 #[test]
 fn numbers_are_targets_of_regression() {
     let table = read("a.csv", "text,label\na,1.5\nb,-2\nc,NaN\nd,high\ne,1e999\n");
-    let found = mapped(&table, LabelSource::for_training(Task::TextClassification, Some(1))).expect("examples");
+    let found = mapped(&table, LabelSource::for_training(Some(1))).expect("examples");
     assert_eq!(found.rows.iter().map(|row| row.target).collect::<Vec<_>>(), [Target::Value(1.5), Target::Value(-2.0)]);
     assert_eq!((found.labels.len(), found.skipped.count), (0, 3));
     assert_eq!(found.skipped.named[1].reason, "`high` is no number");
@@ -332,7 +333,7 @@ fn numbers_are_targets_of_regression() {
 #[test]
 fn validation_rows_keep_the_training_labels() {
     let labels = ["neg".to_owned(), "pos".to_owned()];
-    let known = LabelSource::for_validation(Task::TextClassification, None, &labels);
+    let known = LabelSource::for_validation(None, &labels);
     let found = mapped(&read("v.csv", "text,label\na,pos\nb,mixed\n"), known).expect("examples");
     assert_eq!((found.rows.len(), found.rows[0].target), (1, Target::Class(1)));
     assert_eq!(found.skipped.named[0].reason, "unknown label `mixed`");
@@ -343,30 +344,29 @@ fn validation_rows_keep_the_training_labels() {
 #[test]
 fn text_generation_needs_no_label() {
     let table = read("a.txt", "one\ntwo\n");
-    let mapping = Mapping::resolve(&table, &data(), Task::TextGeneration).expect("a mapping");
-    assert_eq!(mapping, Mapping { text: "text".into(), label: None });
-    let found = examples(&table, &mapping, LabelSource::for_training(Task::TextGeneration, None)).expect("examples");
+    let mapping = Task::TextGeneration.mapping(&table, &data()).expect("a mapping");
+    assert_eq!(mapping, Mapping::new(Shape::Text, &[(Role::Text, "text")]));
+    let found = examples(&table, &mapping, LabelSource::None).expect("examples");
     assert_eq!((found.rows.len(), found.rows[1].target), (2, Target::None));
 }
 
 #[test]
 fn a_missing_column_lists_the_columns_there_are() {
     let table = read("a.csv", "review,stars\nx,1\ny,2\n");
-    let mapping = Mapping::resolve(&table, &data(), Task::TextClassification).expect("guessed");
-    assert_eq!((mapping.text.as_str(), mapping.label.as_deref()), ("review", Some("stars")));
+    let mapping = Task::TextClassification.mapping(&table, &data()).expect("guessed");
+    assert_eq!((mapping.column(Role::Text), mapping.column(Role::Label)), (Some("review"), Some("stars")));
     let mut config = data();
     config.text_column = Some("text".into());
-    let error = Mapping::resolve(&table, &config, Task::TextClassification).expect_err("no such column");
+    let error = Task::TextClassification.mapping(&table, &config).expect_err("no such column");
     assert_eq!(error.to_string(), "a.csv: there is no column `text`; its columns are `review`, `stars`");
     assert!(error.advice().contains("data.text_column"));
     // The label column is asked for where there is only one column.
-    let error =
-        Mapping::resolve(&read("a.txt", "one\ntwo\n"), &data(), Task::TextClassification).expect_err("no label");
+    let error = Task::TextClassification.mapping(&read("a.txt", "one\ntwo\n"), &data()).expect_err("no label");
     assert!(error.to_string().contains("no column looks like the label"), "{error}");
     // A text column that the guess took for the label still works when it is named.
     let mut config = data();
     config.text_column = Some("stars".into());
-    assert!(Mapping::resolve(&table, &config, Task::TextClassification).is_err());
+    assert!(Task::TextClassification.mapping(&table, &config).is_err());
 }
 
 /// Files made of the characters that mean something to one of the readers: whatever they are, no panic, and cells
@@ -394,9 +394,12 @@ fn random_files_do_not_panic() {
                 assert!(table.row_number(row) >= 1);
             }
             assert_eq!((table.cell(table.len(), 0), table.cell(0, table.columns.len())), ("", ""));
-            for task in [Task::TextClassification, Task::TextGeneration] {
-                if let Ok(mapping) = Mapping::resolve(&table, &data(), task) {
-                    let _ = examples(&table, &mapping, LabelSource::for_training(task, None));
+            for task in Task::ALL {
+                let Ok(mapping) = task.mapping(&table, &data()) else { continue };
+                match task.scenario().learns(mapping.shape) {
+                    Learns::Label => drop(examples(&table, &mapping, DISCOVER)),
+                    Learns::Text => drop(examples(&table, &mapping, LabelSource::None)),
+                    Learns::Answers => drop(exchanges(&table, &mapping, |row| task.exchange(mapping.shape, row))),
                 }
             }
         }

@@ -1,55 +1,46 @@
 //! Classes: accuracy, balanced accuracy, F1, the confusion matrix, and whether the model knows how sure it may be.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Mean,
+    Metrics,
     calibration::Calibration,
     text::{f1, share},
 };
-use crate::event::Metrics;
+use crate::event::{Bin, ClassScore};
 
 /// One answer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Row {
     actual: u32,
     predicted: u32,
-    /// NaN where it is not known.
+    /// Of the answer.
     confidence: f32,
+    loss: f64,
 }
 
 /// Answers, kept row by row so that they can be counted again in a resample.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Classification {
     /// `confusion[actual][predicted]`.
     confusion: Vec<Vec<u64>>,
     counts: ClassCounts,
     rows: Vec<Row>,
-    loss: Mean,
 }
 
 impl Classification {
     pub fn new(labels: usize) -> Self {
-        Self {
-            confusion: vec![vec![0; labels]; labels],
-            counts: ClassCounts::new(labels),
-            rows: Vec::new(),
-            loss: Mean::default(),
-        }
+        Self { confusion: vec![vec![0; labels]; labels], counts: ClassCounts::new(labels), rows: Vec::new() }
     }
 
-    /// One row: its class, the model's answer, its cross-entropy. A class beyond the labels is left out, as the
-    /// model has no such output.
-    pub fn add(&mut self, actual: usize, predicted: usize, loss: f64) {
-        self.add_sure(actual, predicted, f32::NAN, loss);
-    }
-
-    /// [`add`](Self::add) with the probability that the model gave its answer.
-    pub fn add_sure(&mut self, actual: usize, predicted: usize, confidence: f32, loss: f64) {
+    /// One row: its class, the model's answer with the probability that it gave it, its cross-entropy. A class beyond the
+    /// labels is left out, as the model has no such output.
+    pub fn add(&mut self, actual: usize, predicted: usize, confidence: f32, loss: f64) {
         if let Some(count) = self.confusion.get_mut(actual).and_then(|row| row.get_mut(predicted)) {
             *count += 1;
-            let row = Row { actual: actual as u32, predicted: predicted as u32, confidence };
+            let row = Row { actual: actual as u32, predicted: predicted as u32, confidence, loss };
             self.counts.add(row, 1);
             self.rows.push(row);
-            self.loss.add(loss, 1);
         }
     }
 
@@ -106,25 +97,50 @@ impl Classification {
         self.counts.macro_f1()
     }
 
-    pub fn metrics(&self) -> Metrics {
+    /// Of all rows, or of a resample with these weights.
+    pub fn metrics(&self, weights: Option<&[u32]>) -> Metrics {
+        let (counts, calibration) = match weights {
+            None => (self.counts.clone(), self.calibration()),
+            Some(weights) => (self.resampled(weights), self.resampled_calibration(weights)),
+        };
+        let weight = |i: usize| weights.map_or(1.0, |weights| f64::from(weights[i]));
+        let loss: f64 = self.rows.iter().enumerate().map(|(i, row)| weight(i) * row.loss).sum();
         Metrics {
-            loss: self.loss.value(),
-            accuracy: Some(self.accuracy()),
-            macro_f1: Some(self.macro_f1()),
-            majority: Some(self.majority()),
+            loss: loss / self.rows.len().max(1) as f64,
+            accuracy: Some(counts.accuracy()),
+            macro_f1: Some(counts.macro_f1()),
+            micro_f1: Some(counts.micro_f1()),
+            balanced_accuracy: Some(counts.balanced_accuracy()),
+            calibration_error: calibration.map(|calibration| calibration.error()),
+            majority: Some(counts.majority()),
             ..Metrics::default()
         }
+    }
+
+    /// Rows by confidence, without the tenths that have none.
+    pub fn bins(&self) -> Vec<Bin> {
+        let bins = self.calibration().map(|calibration| calibration.bins).unwrap_or_default();
+        let told = bins
+            .iter()
+            .filter_map(|bin| Some(Bin { rows: bin.rows, confidence: bin.confidence()?, accuracy: bin.accuracy()? }));
+        told.collect()
+    }
+}
+
+impl From<&ClassCount> for ClassScore {
+    fn from(class: &ClassCount) -> Self {
+        Self { precision: class.precision(), recall: class.recall(), f1: class.f1(), rows: class.support }
     }
 }
 
 /// How often each class is right, is the row's and is the answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassCounts {
     classes: Vec<ClassCount>,
 }
 
 /// One class; its scores are 0 where they would divide by 0, as scikit-learn's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCount {
     /// Rows of this class that the model answered with it.
     pub right: u64,
@@ -214,7 +230,7 @@ mod tests {
     fn counted(labels: usize, pairs: &[(usize, usize)]) -> Classification {
         let mut counts = Classification::new(labels);
         for (row, (actual, predicted)) in pairs.iter().enumerate() {
-            counts.add(*actual, *predicted, row as f64);
+            counts.add(*actual, *predicted, 0.5, row as f64);
         }
         counts
     }
@@ -232,7 +248,7 @@ mod tests {
         assert!(close(counts.macro_f1(), (0.8 + 0.5 + 2.0 / 3.0) / 3.0));
         assert!(close(counts.accuracy(), 4.0 / 6.0));
         assert!(close(counts.majority(), 0.5));
-        let metrics = counts.metrics();
+        let metrics = counts.metrics(None);
         assert!(close(metrics.loss, 2.5));
         assert_eq!((metrics.perplexity, metrics.mse), (None, None));
         assert_eq!(counts.rows(), 6);
@@ -247,11 +263,11 @@ mod tests {
 
     #[test]
     fn nothing_counted_is_zero_not_nan() {
-        let metrics = Classification::new(2).metrics();
+        let metrics = Classification::new(2).metrics(None);
         assert_eq!((metrics.loss, metrics.accuracy, metrics.macro_f1), (0.0, Some(0.0), Some(0.0)));
         let mut counts = Classification::new(2);
-        counts.add(5, 0, 1.0);
-        counts.add(0, 2, 1.0);
+        counts.add(5, 0, 0.5, 1.0);
+        counts.add(0, 2, 0.5, 1.0);
         assert_eq!((counts.rows(), counts.calibration()), (0, None));
         assert_eq!((counts.counts().balanced_accuracy(), counts.counts().micro_f1()), (0.0, 0.0));
         assert_eq!(Classification::new(0).accuracy(), 0.0);
@@ -272,14 +288,15 @@ mod tests {
     #[test]
     fn a_resample_counts_rows_by_their_weight() {
         let mut rows = Classification::new(2);
-        rows.add_sure(0, 0, 0.75, 0.0);
-        rows.add_sure(1, 0, 0.95, 0.0);
-        rows.add(1, 1, 0.0);
+        rows.add(0, 0, 0.75, 0.0);
+        rows.add(1, 0, 0.95, 0.0);
+        rows.add(1, 1, f32::NAN, 3.0);
         assert_eq!(rows.resampled(&[0, 2, 1]), *counted(2, &[(1, 0), (1, 0), (1, 1)]).counts());
         assert_eq!(rows.resampled(&[1, 1, 1]), *rows.counts());
         let error = |calibration: Option<Calibration>| calibration.expect("confidences").error();
         assert!((error(rows.calibration()) - (0.25 + 0.95) / 2.0).abs() < 1e-7);
         assert!((error(rows.resampled_calibration(&[2, 1, 0])) - (2.0 * 0.25 + 0.95) / 3.0).abs() < 1e-7);
         assert_eq!(rows.resampled_calibration(&[0, 0, 3]), None);
+        assert_eq!((rows.metrics(None).loss, rows.metrics(Some(&[1, 0, 2])).loss), (1.0, 2.0));
     }
 }

@@ -152,7 +152,7 @@ fn classes_score_as_in_scikit_learn() {
     for want in golden().classes {
         let mut got = Classification::new(want.labels);
         for ((actual, predicted), confidence) in want.actual.iter().zip(&want.predicted).zip(&want.confidence) {
-            got.add_sure(*actual, *predicted, *confidence, 0.0);
+            got.add(*actual, *predicted, *confidence, 0.0);
         }
         let counts = got.counts();
         same(
@@ -168,9 +168,11 @@ fn classes_score_as_in_scikit_learn() {
 
         let calibration = got.calibration().expect("confidences");
         assert_eq!(calibration.bins.map(|bin| bin.rows).to_vec(), want.bin_rows);
-        let filled = |of: fn(&Bin) -> Option<f64>| -> Vec<f64> { calibration.bins.iter().filter_map(of).collect() };
-        same(&filled(Bin::accuracy), &want.bin_accuracy, "bins' accuracy");
-        same(&filled(Bin::confidence), &want.bin_confidence, "bins' confidence");
+        let filled = |of: fn(&super::calibration::Bin) -> Option<f64>| -> Vec<f64> {
+            calibration.bins.iter().filter_map(of).collect()
+        };
+        same(&filled(super::calibration::Bin::accuracy), &want.bin_accuracy, "bins' accuracy");
+        same(&filled(super::calibration::Bin::confidence), &want.bin_confidence, "bins' confidence");
         same(&[calibration.error()], &[want.calibration_error], "calibration");
     }
 }

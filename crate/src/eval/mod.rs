@@ -8,16 +8,18 @@ mod classification;
 pub mod entities;
 #[cfg(test)]
 mod golden_tests;
-mod mean;
+mod metrics;
+mod outcomes;
 mod regression;
 pub mod rouge;
 pub mod squad;
 mod text;
 
 pub use bootstrap::Interval;
-pub use calibration::{Bin, Calibration};
+pub use calibration::Calibration;
 pub use classification::{ClassCount, ClassCounts, Classification};
 pub use entities::EntityCounts;
-pub use mean::Mean;
+pub use metrics::{Metric, Metrics};
+pub use outcomes::{Change, Outcomes, TokenRow, changes, intervals};
 pub use regression::{Regression, RegressionScores};
 pub use rouge::Rouge;

@@ -1,10 +1,12 @@
 //! Numbers instead of classes: squared and absolute errors, R², Pearson's r.
 
-use crate::event::Metrics;
+use serde::{Deserialize, Serialize};
+
+use super::Metrics;
 
 /// Rows of a number to learn, kept so that they can be counted again in a resample; the loss is the mean squared error,
 /// as in Hugging Face with `num_labels: 1`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Regression {
     /// Actual and predicted.
     rows: Vec<(f64, f64)>,
@@ -43,9 +45,13 @@ impl Regression {
         scores(drawn.map(|(row, times)| (*row, f64::from(*times))))
     }
 
-    pub fn metrics(&self) -> Metrics {
-        let mse = self.scores().mse;
-        Metrics { loss: mse, mse: Some(mse), ..Metrics::default() }
+    /// Of all rows, or of a resample with these weights.
+    pub fn metrics(&self, weights: Option<&[u32]>) -> Metrics {
+        let RegressionScores { mse, mae, r2, pearson } = match weights {
+            None => self.scores(),
+            Some(weights) => self.resampled(weights),
+        };
+        Metrics { loss: mse, mse: Some(mse), mae: Some(mae), r2, pearson, ..Metrics::default() }
     }
 }
 
@@ -93,7 +99,7 @@ mod tests {
     #[test]
     fn errors_by_hand() {
         let regression = of(&[(1.0, 2.0), (0.0, 3.0)]);
-        assert_eq!((regression.metrics().mse, regression.metrics().loss), (Some(5.0), 5.0));
+        assert_eq!((regression.metrics(None).mse, regression.metrics(None).loss), (Some(5.0), 5.0));
         assert_eq!(regression.rows(), 2);
         // Squared errors 10 against squared deviations 0.5; two points lie on a line, and this one falls.
         let RegressionScores { mse, mae, r2, pearson } = regression.scores();
@@ -104,7 +110,7 @@ mod tests {
     #[test]
     fn equal_values_have_no_correlation() {
         assert_eq!(of(&[]).scores(), RegressionScores::default());
-        assert_eq!(of(&[]).metrics().loss, 0.0);
+        assert_eq!(of(&[]).metrics(None).loss, 0.0);
         for rows in [&[(0.1, 0.3)][..], &[(0.1, 0.2), (0.1, 0.3), (0.1, 0.7)]] {
             assert_eq!((of(rows).scores().r2, of(rows).scores().pearson), (None, None));
         }

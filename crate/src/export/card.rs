@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     apply::Applied,
-    config::{Config, Method, Task},
+    config::{Config, Method},
     event::{ExportFormat, Metrics},
 };
 
@@ -44,10 +44,7 @@ const MOST_LABELS: usize = 100;
 
 pub(super) fn write(applied: &Applied, format: ExportFormat) -> String {
     let (config, base) = (&applied.config, &applied.folder.name);
-    let task = match config.task {
-        Task::TextClassification => "text-classification",
-        Task::TextGeneration => "text-generation",
-    };
+    let task = config.task.as_str();
     let lora = config.training.method == Method::Lora;
     let (library, mut tags) = match format {
         ExportFormat::Adapter => (Some("peft"), vec!["paddock", "llama"]),

@@ -6,11 +6,12 @@ use super::{card, gguf, piece::Planned};
 use crate::{
     adapter::{self, PeftConfig},
     apply::Applied,
-    config::{Method, Task},
+    config::Method,
     error::{Error, Result},
     event::{ExportDType, ExportFormat},
     model::Llama,
     plan,
+    plugin::{self, Manifest},
     weights::{folder::json_bytes, safetensors},
 };
 
@@ -57,7 +58,7 @@ fn refuse(applied: &Applied, format: ExportFormat, dtype: Option<ExportDType>) -
         ));
     }
     let gguf = matches!(format, ExportFormat::Gguf | ExportFormat::GgufLora);
-    if gguf && applied.config.task == Task::TextClassification {
+    if gguf && applied.config.task.classifies() {
         return Err(Error::session(
             "A classifier cannot be written as GGUF: llama.cpp's LLaMA has no classification head.",
             "Export it as merged (transformers opens that) or as an adapter (PEFT opens that).",
@@ -72,7 +73,7 @@ fn refuse(applied: &Applied, format: ExportFormat, dtype: Option<ExportDType>) -
 /// PEFT's folder, with the classifier's config.json for the names of its classes.
 fn adapter_folder(applied: &mut Applied, dtype: ExportDType) -> Result<Vec<Planned>> {
     let config = &applied.config;
-    let classifier = config.task == Task::TextClassification;
+    let classifier = config.task.classifies();
     let peft = PeftConfig::new(&config.lora, &config.model.name_or_path, classifier);
     let tensors = adapter::names(&mut applied.model);
     let mut files = vec![
@@ -80,6 +81,9 @@ fn adapter_folder(applied: &mut Applied, dtype: ExportDType) -> Result<Vec<Plann
         weights("adapter_model.safetensors", &tensors, dtype)?,
         Planned::ready("config.json", json_bytes(&model_json(applied))),
     ];
+    let name = applied.name.clone().unwrap_or_else(|| plugin::default_name(&applied.config));
+    let manifest = Manifest::new(plugin::id_of(&name), name, applied);
+    files.push(Planned::ready(plugin::MANIFEST, json_bytes(&manifest)));
     files.append(&mut record(applied));
     Ok(files)
 }
@@ -100,7 +104,7 @@ fn merged_folder(applied: &Applied, dtype: ExportDType, most: u64) -> Result<Vec
     files.push(Planned::ready("config.json", json_bytes(&json)));
     let texts = applied.folder.texts.iter();
     // How to generate is no question to a classifier.
-    let classifier = applied.config.task == Task::TextClassification;
+    let classifier = applied.config.task.classifies();
     let wanted = texts.filter(|(name, _)| !(classifier && name == "generation_config.json"));
     files.extend(wanted.map(|(name, bytes)| Planned::ready(name.as_str(), bytes.clone())));
     files.append(&mut record(applied));
@@ -152,7 +156,7 @@ fn sharded(tensors: &[Tensor], dtype: ExportDType, most: u64) -> Result<Vec<Plan
 /// `config.json`, a classifier's with the names of its classes.
 fn model_json(applied: &Applied) -> Map<String, Value> {
     let config = applied.folder.config();
-    if applied.config.task != Task::TextClassification {
+    if !applied.config.task.classifies() {
         let mut json = config.raw.clone();
         // A classifier's base that is trained to write is none any more.
         let architecture = config.architecture.replace("ForSequenceClassification", "ForCausalLM");

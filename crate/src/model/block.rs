@@ -2,7 +2,11 @@
 
 use burn::tensor::{DType, Tensor};
 
-use super::{Linear, LlamaConfig, Param, rope::Rotation};
+use super::{
+    Linear, LlamaConfig, Param,
+    cache::{Held, Step},
+    rope::Rotation,
+};
 use crate::kernels::{Layout, causal_softmax, product, product_as, rms_norm, rotate, swiglu};
 
 /// `x ↦ w · x / sqrt(mean(x²) + eps)` (RMSNorm, arXiv:1910.07467).
@@ -57,6 +61,31 @@ impl Attention {
         let out: Tensor<4> = product(weights, v, Layout::Nn).reshape([batch, self.heads, seq, dim]);
         let out: Tensor<2> = out.swap_dims(1, 2).reshape([batch * seq, self.heads * dim]);
         self.o_proj.forward(out, training)
+    }
+
+    /// As [`Self::forward`], for tokens that follow those in `held`.
+    ///
+    /// # Shapes
+    /// `x` `[batch · new, hidden]` → `[batch · new, hidden]`
+    pub(super) fn extend(&self, x: Tensor<2>, step: &Step, held: &mut Held) -> Tensor<2> {
+        let (batch, new, dim) = (step.batch, step.new, self.head_dim);
+        let (heads, group) = (self.kv_heads, self.heads / self.kv_heads);
+        // Heads come first: each token turns by angles of its own, and keys go into the cache as they are.
+        let split = |t: Tensor<2>| -> Tensor<4> {
+            let heads = t.dims()[1] / dim;
+            t.reshape([1, batch * new, heads, dim]).swap_dims(1, 2)
+        };
+        let turn = |t: Tensor<4>| rotate(t, step.rope.cos.clone(), step.rope.sin.clone());
+        let q: Tensor<5> = turn(split(self.q_proj.forward(x.clone(), false))).reshape([heads, group, batch, new, dim]);
+        let k = turn(split(self.k_proj.forward(x.clone(), false)));
+        let v = split(self.v_proj.forward(x, false));
+        let [k, v] = step.put(held, [k, v].map(|t| t.reshape([heads, batch, new, dim])));
+        let q: Tensor<3> = q.swap_dims(1, 2).reshape([heads * batch, group * new, dim]);
+        let scores = step.hide(product_as(DType::F32, q, k, Layout::Nt));
+        let weights = causal_softmax(scores, new, 1.0 / (dim as f32).sqrt(), v.dtype());
+        let out: Tensor<5> = product(weights, v, Layout::Nn).reshape([heads, batch, group, new, dim]);
+        let out: Tensor<2> = out.permute([1, 3, 0, 2, 4]).reshape([batch * new, self.heads * dim]);
+        self.o_proj.forward(out, false)
     }
 }
 
@@ -133,8 +162,23 @@ impl Block {
     /// # Shapes
     /// `x` `[batch · seq, hidden]` → `[batch · seq, hidden]`
     pub fn forward(&self, x: Tensor<2>, rope: &Rotation, seq: usize, dtype: DType, training: bool) -> Tensor<2> {
+        self.around(x, dtype, training, |h| self.attention.forward(h, rope, seq, training))
+    }
+
+    /// As [`Self::forward`], for tokens that follow those in `held`.
+    pub(super) fn extend(&self, x: Tensor<2>, step: &Step, held: &mut Held, dtype: DType) -> Tensor<2> {
+        self.around(x, dtype, false, |h| self.attention.extend(h, step, held))
+    }
+
+    fn around(
+        &self,
+        x: Tensor<2>,
+        dtype: DType,
+        training: bool,
+        attention: impl FnOnce(Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
         let h = self.input_layernorm.forward(x.clone()).cast(dtype);
-        let x = x + self.attention.forward(h, rope, seq, training).cast(DType::F32);
+        let x = x + attention(h).cast(DType::F32);
         let h = self.post_attention_layernorm.forward(x.clone()).cast(dtype);
         x + self.mlp.forward(h, training).cast(DType::F32)
     }

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, ops::Range};
 
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use super::{Block, Linear, LlamaConfig, Param, RmsNorm, rope::Rotation};
+use super::{Block, KvCache, Linear, LlamaConfig, Param, RmsNorm, rope::Rotation};
 
 /// Which head a model gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +115,26 @@ impl Llama {
         self.norm.forward(x)
     }
 
+    /// As [`Self::hidden`], for tokens that follow those in `cache`, where they are put. Outside training.
+    ///
+    /// # Shapes
+    /// `ids` `[batch, new]` → `[batch · new, hidden]`
+    pub fn extend(&self, ids: Tensor<2, Int>, cache: &mut KvCache) -> Tensor<2> {
+        let new = ids.dims()[1];
+        let step = cache.step(&self.config, new, &ids.device());
+        let mut x = self.embed(ids);
+        for (block, held) in self.layers.iter().zip(&mut cache.layers) {
+            x = block.extend(x, &step, held, self.dtype());
+        }
+        cache.advance(new);
+        self.norm.forward(x)
+    }
+
+    /// What the blocks compute in.
+    fn dtype(&self) -> DType {
+        if self.half { DType::F16 } else { DType::F32 }
+    }
+
     /// # Shapes
     /// `ids` `[batch, seq]` → `[batch · seq, hidden]`
     pub fn embed(&self, ids: Tensor<2, Int>) -> Tensor<2> {
@@ -125,8 +145,7 @@ impl Llama {
     /// One decoder block.
     pub fn block(&self, index: usize, x: Tensor<2>, seq: usize, training: bool) -> Tensor<2> {
         let rope = self.rotation(seq, &x.device());
-        let dtype = if self.half { DType::F16 } else { DType::F32 };
-        self.layers[index].forward(x, &rope, seq, dtype, training)
+        self.layers[index].forward(x, &rope, seq, self.dtype(), training)
     }
 
     pub fn norm(&self, x: Tensor<2>) -> Tensor<2> {

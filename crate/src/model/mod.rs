@@ -1,6 +1,7 @@
 //! LLaMA (arXiv:2302.13971) with a language-model or a classification head, weights by Hugging Face's names.
 
 mod block;
+mod cache;
 mod config;
 mod init;
 mod linear;
@@ -9,6 +10,7 @@ mod param;
 mod rope;
 
 pub use block::{Attention, Block, Mlp, RmsNorm};
+pub use cache::KvCache;
 pub use config::LlamaConfig;
 pub use init::{Sizes, init};
 pub use linear::{Linear, Lora};

@@ -108,10 +108,15 @@ pub struct Rotation {
 impl Rotation {
     pub fn new(seq: usize, config: &LlamaConfig, device: &Device) -> Self {
         let frequencies = config.frequencies(seq);
-        let half = frequencies.len();
         let angles = (0..seq).flat_map(|s| frequencies.iter().map(move |f| s as f32 * f));
-        let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|a| (a.cos(), a.sin())).unzip();
-        let tensor = |v| Tensor::from_data(TensorData::new(v, [seq, half]), device);
+        Self::of(angles.collect(), frequencies.len(), device)
+    }
+
+    /// Of angles that are given, `half` a position.
+    pub fn of(angles: Vec<f32>, half: usize, device: &Device) -> Self {
+        let shape = [angles.len() / half, half];
+        let (cos, sin): (Vec<f32>, Vec<f32>) = angles.into_iter().map(|a| (a.cos(), a.sin())).unzip();
+        let tensor = |v| Tensor::from_data(TensorData::new(v, shape), device);
         Self { cos: tensor(cos), sin: tensor(sin) }
     }
 }

@@ -64,7 +64,9 @@ impl Record {
         let (mut lines, mut scalars) = (Vec::new(), Vec::new());
         for envelope in envelopes.iter().filter(|envelope| envelope.run == self.run) {
             match &envelope.event {
-                Event::Progress { .. } | Event::Prediction(_) | Event::ExportChunk { .. } => continue,
+                Event::Progress { .. } | Event::Prediction(_) | Event::TextDelta(_) | Event::ExportChunk { .. } => {
+                    continue;
+                }
                 Event::Finished(summary) => put(self.storage.as_ref(), RESULT, &json_bytes(summary)).await?,
                 _ => {}
             }

@@ -1,6 +1,6 @@
 //! TensorBoard's event files: TFRecords of `tensorflow.Event` protocol buffers, with scalars alone.
 
-use crate::event::{Event, Metrics};
+use crate::{eval::Metric, event::Event};
 
 /// CRC-32C (Castagnoli), bit by bit: a record has a few hundred bytes.
 fn crc32c(bytes: &[u8]) -> u32 {
@@ -61,24 +61,18 @@ pub fn scalars(told: &Event, time: f64) -> Vec<u8> {
         Event::Step(step) => (
             step.step,
             vec![
-                ("train/loss", step.loss),
-                ("train/accuracy", step.accuracy),
-                ("train/grad_norm", step.grad_norm),
-                ("train/learning_rate", step.learning_rate),
-                ("train/epoch", step.epoch),
-                ("train/tokens_per_second", step.tokens_per_second),
+                ("train/loss".to_owned(), step.loss),
+                ("train/accuracy".to_owned(), step.accuracy),
+                ("train/grad_norm".to_owned(), step.grad_norm),
+                ("train/learning_rate".to_owned(), step.learning_rate),
+                ("train/epoch".to_owned(), step.epoch),
+                ("train/tokens_per_second".to_owned(), step.tokens_per_second),
             ],
         ),
         Event::Evaluation(evaluation) => {
-            let Metrics { loss, accuracy, macro_f1, perplexity, mse, .. } = &evaluation.metrics;
-            let all = [
-                ("eval/loss", Some(*loss)),
-                ("eval/accuracy", *accuracy),
-                ("eval/macro_f1", *macro_f1),
-                ("eval/perplexity", *perplexity),
-                ("eval/mse", *mse),
-            ];
-            (evaluation.step, all.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect())
+            let value = |metric: &Metric| Some((format!("eval/{}", metric.as_str()), metric.of(&evaluation.metrics)?));
+            let measured = Metric::ALL.iter().filter(|metric| **metric != Metric::Majority);
+            (evaluation.step, measured.filter_map(value).collect())
         }
         _ => return Vec::new(),
     };
@@ -101,7 +95,7 @@ pub fn scalars(told: &Event, time: f64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Evaluation, When};
+    use crate::event::{Evaluation, Metrics, When};
 
     #[test]
     fn sums_are_castagnolis() {
@@ -114,15 +108,13 @@ mod tests {
     #[test]
     fn a_measurement_is_one_record() {
         let metrics = Metrics { loss: 0.5, accuracy: Some(0.75), ..Metrics::default() };
-        let told = Event::Evaluation(Evaluation {
+        let told = Event::Evaluation(Box::new(Evaluation {
             when: When::After,
             step: 300,
             rows: 4,
             metrics,
-            confusion: Vec::new(),
-            labels: Vec::new(),
-            samples: Vec::new(),
-        });
+            ..Evaluation::default()
+        }));
         let bytes = scalars(&told, 2.0);
         let length = u64::from_le_bytes(bytes[..8].try_into().expect("length")) as usize;
         assert_eq!(bytes.len(), 8 + 4 + length + 4);

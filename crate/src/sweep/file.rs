@@ -6,10 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use ts_rs::TS;
 
-use super::{
-    metric::{Direction, Metric},
-    space::Values,
-};
+use super::{metric::Direction, space::Values};
 use crate::{
     config::{
         RawConfig, keys,
@@ -19,6 +16,7 @@ use crate::{
         yaml::Reading,
     },
     error::{Error, Result},
+    eval::Metric,
 };
 
 words! {

@@ -11,7 +11,7 @@ mod report;
 mod space;
 
 pub use file::{Base, SearchSection, Sweep, SweepFile};
-pub use metric::{Direction, Metric};
+pub use metric::Direction;
 pub use planner::{Next, Planner, SweepStep, Trial, TrialResult};
 pub use report::{Report, Row};
 pub use space::{Range, Scale, Values};

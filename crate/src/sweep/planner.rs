@@ -9,13 +9,13 @@ use ts_rs::TS;
 use super::{
     Report,
     file::{MOST_TRIALS, Search, Strategy, Sweep, free},
-    metric::{Direction, Metric},
+    metric::{self, Direction},
     space::Values,
 };
 use crate::{
     config::{Config, RawConfig, keys, rule::Key},
     error::{Error, Result},
-    event::Metrics,
+    eval::{Metric, Metrics},
     rng,
 };
 
@@ -120,11 +120,11 @@ impl Planner {
         if space.is_empty() {
             return Err(Error::config("space", "at least one key", "none"));
         }
-        let metric = search.metric.unwrap_or_else(|| Metric::of_task(&config));
-        metric.check(&config)?;
+        let metric = search.metric.unwrap_or_else(|| metric::usual(&config));
+        config.task.check_metric("metric", metric, &config)?;
         let mut planner = Self {
             metric,
-            direction: search.direction.unwrap_or(metric.direction()),
+            direction: search.direction.unwrap_or(Direction::of(metric)),
             base: sweep.base.clone(),
             settings: vec![BTreeMap::new()],
             rungs: rungs(&search, config.training.max_steps)?,

@@ -3,10 +3,8 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::{
-    metric::Metric,
-    planner::{Planner, TrialResult},
-};
+use super::planner::{Planner, TrialResult};
+use crate::eval::Metric;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct Report {

@@ -16,6 +16,7 @@ use crate::{
     batch::Cursor,
     config::Config,
     error::{Error, Result},
+    eval::Outcomes,
     event::{CheckpointInfo, Evaluation, Recovery, Resumed},
     export::DataFile,
     platform::Blob,
@@ -56,6 +57,9 @@ pub struct Progress {
     pub best: Best,
     pub best_file: Option<String>,
     pub before: Option<Evaluation>,
+    /// What each held-out row came to in it.
+    #[serde(default)]
+    pub outcomes: Option<Outcomes>,
     pub recoveries: Vec<Recovery>,
     /// On the schedule's learning rate, and parts a micro-batch is cut into: what recovery changed.
     pub learning_rate_factor: f64,
@@ -75,6 +79,7 @@ impl Default for Progress {
             best: Best::default(),
             best_file: None,
             before: None,
+            outcomes: None,
             recoveries: Vec::new(),
             learning_rate_factor: 1.0,
             split: 1,

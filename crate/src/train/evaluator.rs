@@ -1,20 +1,25 @@
 //! Held-out rows through a model, a batch at a time.
 
-use burn::tensor::{Device, Tensor};
+use std::{collections::BTreeMap, rc::Rc};
 
-use super::{forward, measure};
+use burn::tensor::Device;
+
+use super::{forward, token_sums};
 use crate::{
-    batch::{Batch, Targets},
+    batch::{Batch, IGNORE_INDEX, Targets},
+    config::{Config, Task},
     error::{Error, Result},
-    eval::{Classification, Mean, Regression},
-    event::{Evaluation, Metrics, Sample, When},
+    eval::{self, Classification, Metric, Outcomes, Regression, TokenRow},
+    event::{ClassScore, Evaluation, Sample, When},
+    generate::{Generation, Prompt, Sampling},
     model::Llama,
-    weights::read_f32,
+    prepare::{self, Tokenized},
+    weights::{folder::Folder, read_f32},
 };
 
 /// How many held-out rows are shown with the model's answer.
 const SAMPLES: usize = 6;
-const SAMPLE_CHARS: usize = 300;
+const SAMPLE_CHARS: usize = 2000;
 
 /// Probabilities of one row of logits.
 pub fn softmax(logits: &[f32]) -> Vec<f64> {
@@ -35,52 +40,92 @@ pub fn argmax(values: &[f32]) -> usize {
     best
 }
 
-/// What the task's rows are measured by.
-enum Measure {
-    Classes(Classification),
-    Values(Regression),
-    /// Mean loss a token, and right next tokens.
-    Tokens(Mean, f64),
-}
-
 /// Evaluation in progress.
 pub struct Evaluator {
     when: When,
     step: u64,
+    task: Task,
+    seed: u64,
     labels: Vec<String>,
+    folder: Rc<Folder>,
+    held_out: Rc<Tokenized>,
     batches: Vec<Batch>,
     at: usize,
-    measure: Measure,
+    /// By row of the held-out set; of the batch order nothing is left.
+    outcomes: Vec<Option<Outcome>>,
     /// Expected, predicted and the latter's probability, of the first rows as the file has them.
-    answers: Vec<(String, String, f64)>,
-    rows: u64,
+    answers: BTreeMap<usize, (String, String, f64)>,
+    /// The first rows' prompts, answered by a language model after all rows are measured.
+    generation: Generation,
+    generated: usize,
+}
+
+/// What a row came to.
+#[derive(Clone, Copy)]
+enum Outcome {
+    Class { actual: usize, predicted: usize, confidence: f32, loss: f64 },
+    Value { actual: f64, predicted: f64 },
+    Tokens(TokenRow),
 }
 
 impl Evaluator {
     /// `labels` are empty for regression and for a language model.
-    pub fn new(when: When, step: u64, labels: Vec<String>, batches: Vec<Batch>) -> Self {
-        let measure = match batches.first().map(|b| &b.targets) {
-            Some(Targets::Values(_)) => Measure::Values(Regression::default()),
-            Some(Targets::Tokens(_)) => Measure::Tokens(Mean::default(), 0.0),
-            _ => Measure::Classes(Classification::new(labels.len())),
-        };
-        Self { when, step, labels, batches, at: 0, measure, answers: vec![Default::default(); SAMPLES], rows: 0 }
+    ///
+    /// # Errors
+    /// A prompt that cannot be answered.
+    pub fn new(
+        when: When,
+        step: u64,
+        config: &Config,
+        labels: Vec<String>,
+        folder: Rc<Folder>,
+        held_out: Rc<Tokenized>,
+    ) -> Result<Self> {
+        let batches = prepare::evaluation(config, &folder, &held_out.sequences);
+        let outcomes = vec![None; held_out.sequences.len()];
+        let (task, seed, answers) = (config.task, config.training.seed, BTreeMap::new());
+        let prompts = prompts(when, config, &held_out);
+        let generated = prompts.len();
+        let generation = Generation::new(&folder, prompts)?;
+        Ok(Self {
+            when,
+            step,
+            task,
+            seed,
+            labels,
+            folder,
+            held_out,
+            batches,
+            at: 0,
+            outcomes,
+            answers,
+            generation,
+            generated,
+        })
     }
 
-    /// Batches done and batches in all.
+    /// Units of work done and in all: batches, then tokens of answers at most.
     pub fn progress(&self) -> (u64, u64) {
-        (self.at as u64, self.batches.len() as u64)
+        let (done, total) = self.generation.progress();
+        (self.at as u64 + done, self.batches.len() as u64 + total)
     }
 
-    /// Runs the next batch; true while there are more.
+    /// Runs the next batch, or writes the next token of the answers; true while there is more to do.
     pub async fn advance(&mut self, model: &Llama, device: &Device) -> Result<bool> {
-        let Some(batch) = self.batches.get(self.at) else { return Ok(false) };
-        self.rows += batch.batch as u64;
-        if let Measure::Tokens(mean, right) = &mut self.measure {
-            let measured = measure(model, batch, device);
-            let numbers = read_f32(Tensor::cat(vec![measured.loss, measured.correct], 1)).await?;
-            mean.add(f64::from(numbers[0]), batch.targets.counted(batch.seq) as u64);
-            *right += f64::from(numbers[1]);
+        let Some(batch) = self.batches.get(self.at) else {
+            self.generation.advance(model, &self.folder, device).await?;
+            return Ok(!self.generation.done());
+        };
+        if let Targets::Tokens(labels) = &batch.targets {
+            let sums = read_f32(token_sums(model, batch, device)).await?;
+            for ((row, labels), sums) in batch.rows.iter().zip(labels.chunks(batch.seq)).zip(sums.chunks(2)) {
+                // The first token is predicted from nothing.
+                let learnt: Vec<u32> =
+                    labels.iter().skip(1).filter(|id| **id != IGNORE_INDEX).map(|id| id.cast_unsigned()).collect();
+                let bytes = self.folder.tokenizer.decode(&learnt, true)?.len() as u32;
+                let row_of = TokenRow { loss: sums[0], counted: learnt.len() as u32, right: sums[1] as u32, bytes };
+                self.outcomes[*row] = Some(Outcome::Tokens(row_of));
+            }
         } else {
             let logits = forward(model, batch, device, false);
             let outputs = logits.dims()[1];
@@ -88,7 +133,7 @@ impl Evaluator {
             self.rows(logits.chunks(outputs));
         }
         self.at += 1;
-        Ok(self.at < self.batches.len())
+        Ok(self.at < self.batches.len() || !self.generation.done())
     }
 
     /// Logits of the current batch's rows.
@@ -96,58 +141,139 @@ impl Evaluator {
         let name = |id: usize| self.labels.get(id).cloned().unwrap_or_default();
         let batch = &self.batches[self.at];
         for ((i, row), logits) in batch.rows.iter().enumerate().zip(logits) {
-            let answer = match (&batch.targets, &mut self.measure) {
-                (Targets::Values(values), Measure::Values(regression)) => {
-                    let (expected, got) = (f64::from(values[i]), f64::from(logits[0]));
-                    regression.add(expected, got);
+            let (outcome, answer) = match &batch.targets {
+                Targets::Values(values) => {
+                    let (actual, predicted) = (f64::from(values[i]), f64::from(logits[0]));
                     // Of the f32: its f64 has digits that the file has not.
-                    (values[i].to_string(), format!("{got:.4}"), 1.0)
+                    let answer = (values[i].to_string(), format!("{predicted:.4}"), 1.0);
+                    (Outcome::Value { actual, predicted }, answer)
                 }
-                (Targets::Classes(classes), Measure::Classes(classification)) => {
+                Targets::Classes(classes) => {
                     let probabilities = softmax(logits);
                     let (actual, predicted) = (classes[i].max(0) as usize, argmax(logits));
                     let loss = -probabilities[actual].max(f64::MIN_POSITIVE).ln();
-                    classification.add(
-                        actual,
-                        predicted,
-                        if logits.iter().all(|l| l.is_finite()) { loss } else { f64::NAN },
-                    );
-                    (name(actual), name(predicted), probabilities[predicted])
+                    let loss = if logits.iter().all(|l| l.is_finite()) { loss } else { f64::NAN };
+                    let confidence = probabilities[predicted];
+                    let outcome = Outcome::Class { actual, predicted, confidence: confidence as f32, loss };
+                    (outcome, (name(actual), name(predicted), confidence))
                 }
-                _ => continue,
+                Targets::Tokens(_) => continue,
             };
-            if let Some(slot) = self.answers.get_mut(*row) {
-                *slot = answer;
+            self.outcomes[*row] = Some(outcome);
+            if *row < SAMPLES {
+                self.answers.insert(*row, answer);
             }
         }
     }
 
-    /// The result, with `texts` of the first rows as samples.
-    pub fn finish(&self, texts: &[String]) -> Result<Evaluation> {
-        let (metrics, confusion) = match &self.measure {
-            Measure::Classes(c) => (c.metrics(), c.confusion().to_vec()),
-            Measure::Values(r) => (r.metrics(), Vec::new()),
-            Measure::Tokens(mean, right) => {
-                let accuracy = right / mean.weight().max(1) as f64;
-                (Metrics { accuracy: Some(accuracy), ..mean.perplexity_metrics() }, Vec::new())
+    /// What the model has written for a row.
+    fn answer(&self, row: usize) -> &str {
+        self.generation.text(row).trim()
+    }
+
+    fn accepted(&self, row: usize) -> &[String] {
+        self.held_out.asked.get(row).map(|asked| asked.answers.as_slice()).unwrap_or_default()
+    }
+
+    /// All rows, in the file's order.
+    fn outcomes(&self) -> Outcomes {
+        let rows = || self.outcomes.iter().flatten();
+        match rows().next() {
+            Some(Outcome::Tokens(_)) => {
+                let row = |outcome: &Outcome| if let Outcome::Tokens(row) = outcome { Some(*row) } else { None };
+                let judge = |i| self.task.scenario().judge(self.answer(i), self.accepted(i));
+                let judged = (0..self.generated).map(judge).collect();
+                Outcomes::Tokens { rows: rows().filter_map(row).collect(), judged }
             }
-        };
+            Some(Outcome::Value { .. }) => {
+                let mut regression = Regression::default();
+                for outcome in rows() {
+                    if let Outcome::Value { actual, predicted } = outcome {
+                        regression.add(*actual, *predicted);
+                    }
+                }
+                Outcomes::Values(regression)
+            }
+            _ => {
+                let mut classes = Classification::new(self.labels.len());
+                for outcome in rows() {
+                    if let Outcome::Class { actual, predicted, confidence, loss } = outcome {
+                        classes.add(*actual, *predicted, *confidence, *loss);
+                    }
+                }
+                Outcomes::Classes(classes)
+            }
+        }
+    }
+
+    /// The result, and what each row came to. With `before` it says how much each metric moved.
+    ///
+    /// # Errors
+    /// A loss that is no number.
+    pub fn finish(&self, before: Option<&Outcomes>) -> Result<(Evaluation, Outcomes)> {
+        let outcomes = self.outcomes();
+        let metrics = outcomes.metrics(self.task);
         if !metrics.loss.is_finite() {
             return Err(Error::NotFinite { what: "the held-out loss", value: metrics.loss, step: self.step });
         }
-        let shown = if matches!(self.measure, Measure::Tokens(..)) { 0 } else { SAMPLES };
-        let samples =
-            self.answers.iter().take(shown).cloned().zip(texts).map(|((expected, predicted, confidence), text)| {
-                Sample { text: text.chars().take(SAMPLE_CHARS).collect(), expected, predicted, confidence }
-            });
-        Ok(Evaluation {
+        // On the way only the numbers themselves count.
+        let intervals = match self.when {
+            When::During => BTreeMap::new(),
+            When::Before | When::After => eval::intervals(&outcomes, self.task, self.seed),
+        };
+        let changes = before.map(|before| eval::changes(before, &outcomes, self.task, self.seed)).unwrap_or_default();
+        let (mut confusion, mut calibration, mut classes) = (Vec::new(), Vec::new(), Vec::new());
+        if let Outcomes::Classes(counted) = &outcomes {
+            confusion = counted.confusion().to_vec();
+            calibration = counted.bins();
+            classes = counted.counts().classes().iter().map(ClassScore::from).collect();
+        }
+        let sample = |row: usize, expected: &str, predicted: &str, confidence: f64| Sample {
+            text: self.held_out.asked.get(row).map(|asked| shown(&asked.text)).unwrap_or_default(),
+            expected: shown(expected),
+            predicted: shown(predicted),
+            confidence,
+        };
+        let samples = match self.generated {
+            0 => self.answers.iter().map(|(row, (e, p, confidence))| sample(*row, e, p, *confidence)).collect(),
+            generated => (0..generated.min(SAMPLES))
+                .map(|row| sample(row, &self.accepted(row).join(" | "), self.answer(row), 1.0))
+                .collect(),
+        };
+        let evaluation = Evaluation {
             when: self.when,
             step: self.step,
-            rows: self.rows,
+            rows: self.held_out.sequences.len() as u64,
             metrics,
             confusion,
-            samples: samples.collect(),
+            samples,
             labels: self.labels.clone(),
-        })
+            answered: self.generated as u64,
+            intervals,
+            changes,
+            calibration,
+            classes,
+        };
+        Ok((evaluation, outcomes))
     }
+}
+
+/// The first held-out rows' prompts. On the way they are only answered where that decides which checkpoint is the best.
+fn prompts(when: When, config: &Config, held_out: &Tokenized) -> Vec<Prompt> {
+    let metric = config.training.metric_for_best_model;
+    let by_tokens = [Metric::Loss, Metric::Perplexity, Metric::BitsPerByte, Metric::Accuracy].contains(&metric);
+    let answered = held_out.asked.iter().take_while(|asked| !asked.answers.is_empty()).count();
+    if answered == 0 || when == When::During && by_tokens {
+        return Vec::new();
+    }
+    let most = config.evaluation.max_new_tokens.unwrap_or(config.task.scenario().max_new_tokens());
+    let prompt = |row| Prompt {
+        ids: held_out.sequences.prompt(row).iter().map(|id| id.cast_unsigned()).collect(),
+        sampling: Sampling { max_new_tokens: most, ..Sampling::default() },
+    };
+    (0..answered.min(config.evaluation.max_generated_samples)).map(prompt).collect()
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(SAMPLE_CHARS).collect()
 }

@@ -1,6 +1,7 @@
 //! From batches to better weights.
 
 pub mod checkpoint;
+mod diagnosis;
 mod evaluator;
 mod loss;
 mod optimizer;
@@ -20,6 +21,6 @@ pub use range_test::{RangeTest, Rates};
 pub use scaler::GradScaler;
 pub use schedule::factor;
 pub use session::{Fault, Parts, Session};
-pub use trainer::{Outcome, Trainer, forward, measure};
+pub use trainer::{Outcome, Trainer, forward, token_sums};
 pub use vocabulary::MOST_LOGITS;
 pub use watch::{Best, LossWatch};

@@ -103,7 +103,7 @@ impl Curve {
 }
 
 enum Stage {
-    Tokenize(Tokenizing),
+    Tokenize(Box<Tokenizing>),
     Load(Loader),
     Train,
     Done,
@@ -131,11 +131,13 @@ pub struct RangeTest {
 }
 
 impl RangeTest {
-    pub fn new(config: Config, opened: Opened, folder: Rc<Folder>, rows: Rows, rates: Rates) -> Self {
-        Self {
+    /// # Errors
+    /// A chat template that cannot be used.
+    pub fn new(config: Config, opened: Opened, folder: Rc<Folder>, rows: Rows, rates: Rates) -> Result<Self> {
+        Ok(Self {
             rng: rng::stream(config.training.seed, rng::INIT),
             outputs: plan::outputs(&config, &rows.labels),
-            stage: Stage::Tokenize(Tokenizing::new(&config, folder.clone(), rows.train)),
+            stage: Stage::Tokenize(Box::new(Tokenizing::new(&config, rows.shape, folder.clone(), rows.train)?)),
             rates,
             rows: Sequences::default(),
             trainer: None,
@@ -150,7 +152,7 @@ impl RangeTest {
             config,
             opened,
             folder,
-        }
+        })
     }
 
     /// Ends the test with the points there are.
@@ -183,7 +185,7 @@ impl RangeTest {
         }
         let load = Stage::Load(setup::loader(&self.config, &self.opened, &self.folder, self.outputs)?);
         let Stage::Tokenize(done) = std::mem::replace(&mut self.stage, load) else { return Ok(events) };
-        self.rows = done.finish();
+        self.rows = done.finish().sequences;
         if self.rows.is_empty() {
             return Err(Error::session("No training row has a token.", "Choose the column that holds the text."));
         }

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use super::{
     AdamW, AdamWConfig, GradScaler, Loss, clip_factor, global_norm,
     loss::shifted,
-    vocabulary::{HeadGrads, head_loss},
+    vocabulary::{HeadGrads, head_loss, head_rows},
 };
 use crate::{
     batch::{Batch, Targets},
@@ -38,15 +38,16 @@ pub fn forward(model: &Llama, batch: &Batch, device: &Device, training: bool) ->
     }
 }
 
-/// Loss of a micro-batch, without training.
-pub fn measure(model: &Llama, batch: &Batch, device: &Device) -> Loss {
-    match &batch.targets {
-        Targets::Tokens(labels) => {
-            let hidden = model.hidden(ids(batch, device), false);
-            head_loss(model.head_weight(), hidden, &shifted(labels, batch.seq), 1.0, false, device).0
-        }
-        _ => batch.targets.loss(forward(model, batch, device, false), device),
-    }
+/// Sum of the losses and number of right next tokens of each row of a language model's batch, without training.
+///
+/// # Shapes
+/// → `[batch, 2]`
+pub fn token_sums(model: &Llama, batch: &Batch, device: &Device) -> Tensor<2> {
+    let Targets::Tokens(labels) = &batch.targets else { return Tensor::zeros([batch.batch, 2], device) };
+    let hidden = model.hidden(ids(batch, device), false);
+    let (losses, right) = head_rows(model.head_weight(), hidden, &shifted(labels, batch.seq), device);
+    let by_row = |each: Tensor<2>| each.reshape([batch.batch, batch.seq]).sum_dim(1);
+    Tensor::cat(vec![by_row(losses), by_row(right)], 1)
 }
 
 /// What one step came to.

@@ -20,6 +20,15 @@ pub struct HeadGrads {
     pub weight: Option<Tensor<2>>,
 }
 
+/// Loss of each row, and whether its likeliest token is the right one (1 or 0), without training; 0 where a class is negative.
+///
+/// # Shapes
+/// `hidden` `[rows, hidden]`, `classes` `[rows]` → twice `[rows, 1]`
+pub fn head_rows(weight: &Param, hidden: Tensor<2>, classes: &[i32], device: &Device) -> (Tensor<2>, Tensor<2>) {
+    let (each, right, _) = in_parts(weight, hidden, classes, 1.0, false, device, MOST_LOGITS);
+    (each, right)
+}
+
 /// Rows of the vocabulary that are worked on together.
 fn parts(rows: usize, vocab: usize, most: usize) -> Vec<std::ops::Range<usize>> {
     // Even, see `Param::linear_rows`; in fours the products read fastest.
@@ -40,7 +49,14 @@ pub fn head_loss(
     train: bool,
     device: &Device,
 ) -> (Loss, Option<HeadGrads>) {
-    in_parts(weight, hidden, classes, share, train, device, MOST_LOGITS)
+    let (each, right, grads) = in_parts(weight, hidden, classes, share, train, device, MOST_LOGITS);
+    (mean(each, right, classes, share), grads)
+}
+
+fn mean(each: Tensor<2>, right: Tensor<2>, classes: &[i32], share: f64) -> Loss {
+    let counted = classes.iter().filter(|c| **c >= 0).count().max(1);
+    let loss = each.sum().reshape([1, 1]).mul_scalar(share / counted as f64);
+    Loss { loss, correct: right.sum().reshape([1, 1]) }
 }
 
 fn in_parts(
@@ -51,7 +67,7 @@ fn in_parts(
     train: bool,
     device: &Device,
     most: usize,
-) -> (Loss, Option<HeadGrads>) {
+) -> (Tensor<2>, Tensor<2>, Option<HeadGrads>) {
     let rows = classes.len();
     let parts = parts(rows, weight.dims()[0], most);
     let counted = classes.iter().filter(|c| **c >= 0).count().max(1);
@@ -81,15 +97,16 @@ fn in_parts(
         // Where there is but one part, backward need not compute it again.
         only = (train && parts.len() == 1).then_some(logits);
     }
-    let zero = || Tensor::<2>::zeros([1, 1], device);
-    let Some((top, at, sum)) = sofar else { return (Loss { loss: zero(), correct: zero() }, None) };
+    let Some((top, at, sum)) = sofar else {
+        let zeros = Tensor::<2>::zeros([rows, 1], device);
+        return (zeros.clone(), zeros, None);
+    };
     let log_sum = top + sum.log();
     let right = at.equal(classes.clone().unsqueeze_dim::<2>(1)).float() * mask.clone();
     let logit = (hidden.clone() * chosen.clone()).sum_dim(1);
-    let loss = ((log_sum.clone() - logit) * mask.clone()).sum().reshape([1, 1]).mul_scalar(share / counted as f64);
-    let loss = Loss { loss, correct: right.sum().reshape([1, 1]) };
+    let each = (log_sum.clone() - logit) * mask.clone();
     if !train {
-        return (loss, None);
+        return (each, right, None);
     }
 
     // With p = softmax and e the chosen token's unit vector the logits' gradient is (p - e) · share / counted.
@@ -108,7 +125,7 @@ fn in_parts(
         let all = Tensor::cat(to_weight, 0);
         all.select_assign(0, classes, (hidden * scale).neg(), burn::tensor::IndexingUpdateOp::Add)
     });
-    (loss, Some(HeadGrads { hidden: to_hidden, weight }))
+    (each, right, Some(HeadGrads { hidden: to_hidden, weight }))
 }
 
 #[cfg(test)]
@@ -155,8 +172,8 @@ mod tests {
         param.trainable = true;
         // One part, and several of 64 tokens.
         for most in [1 << 20, 1] {
-            let (loss, head) = in_parts(&param, hidden.clone(), &classes, 0.5, true, &device, most);
-            assert_close(loss.loss, expected.clone().without_autodiff().reshape([1, 1]));
+            let (each, right, head) = in_parts(&param, hidden.clone(), &classes, 0.5, true, &device, most);
+            assert_close(mean(each, right, &classes, 0.5).loss, expected.clone().without_autodiff().reshape([1, 1]));
             let head = head.expect("gradients");
             assert_close(head.hidden, h.grad(&grads).expect("gradient"));
             assert_close(head.weight.expect("gradient"), w.grad(&grads).expect("gradient"));
@@ -164,8 +181,8 @@ mod tests {
         let best = logits.without_autodiff().argmax(1).into_data().try_into_vec::<i32>();
         let best = best.expect("integers");
         let right = classes.iter().zip(&best).filter(|(class, best)| **class == **best).count();
-        let (loss, none) = in_parts(&param, hidden, &classes, 1.0, false, &device, 1);
-        assert_eq!(values(loss.correct), [right as f32]);
+        let (_, rights, none) = in_parts(&param, hidden, &classes, 1.0, false, &device, 1);
+        assert_eq!(values(rights).iter().sum::<f32>(), right as f32);
         assert!(none.is_none());
         let _ = w.grad_remove(&mut grads);
     }

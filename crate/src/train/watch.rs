@@ -41,6 +41,16 @@ impl LossWatch {
         (self.above >= config.divergence_patience).then_some((smoothed, best))
     }
 
+    /// The first step's loss and the smoothed one of the last; none before a step.
+    pub fn first_and_last(&self) -> Option<(f64, f64)> {
+        Some((self.first?, self.sum / self.weight))
+    }
+
+    /// Whether the smoothed loss is at its lowest, or next to it.
+    pub fn falling(&self) -> bool {
+        self.best.zip(self.first_and_last()).is_some_and(|(best, (_, last))| last <= best + 0.01 * best.abs())
+    }
+
     /// Whether the loss is high without having diverged yet: no moment for a checkpoint to come back to.
     pub fn suspicious(&self) -> bool {
         self.above > 0 || self.high

@@ -259,6 +259,14 @@ impl Loader {
         Self { limit, ..self }
     }
 
+    /// Takes what is on the device already instead of reading it again.
+    pub fn sharing(mut self, shared: HashMap<String, Param>) -> Self {
+        self.todo.retain(|(name, _)| !shared.contains_key(name));
+        self.done = shared;
+        self.total = self.todo.len();
+        self
+    }
+
     /// Whether the model's blocks compute in 16 bits; see [`Packing::of`] for its weights.
     pub fn half(self, half: bool) -> Self {
         Self { half, ..self }
@@ -266,7 +274,7 @@ impl Loader {
 
     /// Tensors read and tensors in all.
     pub fn progress(&self) -> (u64, u64) {
-        (self.done.len() as u64, self.total as u64)
+        ((self.total - self.todo.len()) as u64, self.total as u64)
     }
 
     /// Reads the next tensor; the model once there is none left. A head that the file lacks is drawn from `rng`

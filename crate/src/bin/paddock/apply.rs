@@ -1,16 +1,16 @@
 //! `paddock eval` and `paddock predict`
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use paddock::event::{Command, Event};
 use serde_json::json;
 
 use crate::{
     args::{EvalArgs, PredictArgs},
-    driver::Driver,
+    driver::{self, Driver},
     files::{self, Result, failure},
     output::{Output, metrics_text, prediction_line},
-    rows,
+    rows::{self, Row},
     trained::Trained,
 };
 
@@ -22,7 +22,7 @@ pub fn eval(args: &EvalArgs, output: &mut Output) -> Result<()> {
     let data = files::open_file(&args.test_file, files::utf8(&args.test_file)?)?;
     let mut driver = Driver::new(output);
     trained.open(&mut driver, Some(data))?;
-    let answers = driver.send(Command::Evaluate { text_column: None, label_column: None }, Vec::new())?;
+    let answers = driver.send(Command::Evaluate { columns: BTreeMap::new() }, Vec::new())?;
     let evaluation = answers.into_iter().find_map(|event| match event {
         Event::Evaluation(evaluation) => Some(evaluation),
         _ => None,
@@ -32,6 +32,8 @@ pub fn eval(args: &EvalArgs, output: &mut Output) -> Result<()> {
     };
     let fields = json!({
         "metrics": evaluation.metrics,
+        "intervals": evaluation.intervals,
+        "answered": evaluation.answered,
         "rows": evaluation.rows,
         "labels": evaluation.labels,
         "confusion": evaluation.confusion,
@@ -40,7 +42,16 @@ pub fn eval(args: &EvalArgs, output: &mut Output) -> Result<()> {
     output.result(fields, &text)
 }
 
+/// `ROLE=TEXT` of the flags.
+fn fields(given: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |given: &String| given.split_once('=').map(|(role, text)| (role.trim().to_owned(), text.to_owned()));
+    let wrong = |given: &String| failure(format!("--field {given} has no `=`"), "Write --field context=\"…\".");
+    given.iter().map(|given| pair(given).ok_or_else(|| wrong(given))).collect()
+}
+
 pub fn predict(args: &PredictArgs, output: &mut Output) -> Result<()> {
+    let sampling = args.sampling.sampling();
+    sampling.check()?;
     let trained = Trained::find(&args.trained, &args.common)?;
     let rows = match &args.test_file {
         Some(file) => {
@@ -50,37 +61,52 @@ pub fn predict(args: &PredictArgs, output: &mut Output) -> Result<()> {
             }
             read.rows
         }
-        None => (1..).zip(args.text.iter().cloned()).collect(),
+        None => {
+            let fields = fields(&args.field)?;
+            let row = |(number, text): (u64, &String)| Row { number, text: text.clone(), fields: fields.clone() };
+            (1..).zip(&args.text).map(row).collect()
+        }
     };
+    output.follow_answers(rows.len() == 1 && args.output_file.is_none());
     let mut driver = Driver::new(output);
     trained.open(&mut driver, None)?;
-    let mut lines = String::new();
-    let ask = |texts| Command::Predict {
-        texts,
-        max_new_tokens: args.max_new_tokens,
-        apply_chat_template: args.apply_chat_template,
-    };
+    driver::stop_on_interrupt()?;
+    let (mut lines, mut answered) = (String::new(), 0);
     for chunk in rows.chunks(CHUNK) {
-        let texts = chunk.iter().map(|(_, text)| text.clone()).collect();
-        for event in driver.send(ask(texts), Vec::new())? {
+        let texts = chunk.iter().map(|row| row.text.clone()).collect();
+        let fields = chunk.iter().map(|row| row.fields.clone()).collect();
+        let apply_chat_template = args.apply_chat_template;
+        let sampling = sampling.clone();
+        let ask = Command::Predict { texts, fields, plugin: None, sampling, max_new_tokens: None, apply_chat_template };
+        let mut predictions = Vec::new();
+        for event in driver.send(ask, Vec::new())? {
             let Event::Prediction(prediction) = event else { continue };
             let row = usize::try_from(prediction.index).ok().and_then(|index| chunk.get(index));
-            let row = row.map_or(prediction.index, |(row, _)| *row);
+            predictions.push((row.map_or(prediction.index, |row| row.number), prediction));
+        }
+        // Answers are finished in any order.
+        predictions.sort_by_key(|(row, _)| *row);
+        answered += predictions.len();
+        for (row, prediction) in &predictions {
             if args.output_file.is_some() {
-                lines += &format!("{}\n", prediction_line(row, &prediction));
+                lines += &format!("{}\n", prediction_line(*row, prediction));
             } else {
-                driver.output.prediction(row, &prediction)?;
+                driver.output.prediction(*row, prediction)?;
             }
         }
         if driver.output.is_closed() {
             return Ok(());
         }
+        if driver::interrupted() {
+            driver.output.note("stopped: what was not begun has no prediction");
+            break;
+        }
     }
     let mut text = String::new();
     if let Some(path) = &args.output_file {
         files::write_file(path, lines.as_bytes())?;
-        text = format!("{} predictions written to {}", rows.len(), path.display());
+        text = format!("{answered} predictions written to {}", path.display());
     }
     let output_file = args.output_file.as_deref().map(Path::to_string_lossy);
-    output.result(json!({"rows": rows.len(), "output_file": output_file}), &text)
+    output.result(json!({"rows": answered, "output_file": output_file}), &text)
 }

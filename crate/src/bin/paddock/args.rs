@@ -8,6 +8,8 @@ use paddock::{
     event::{ExportDType, ExportFormat},
 };
 
+use crate::sampling::SamplingArgs;
+
 /// Fine-tunes LLaMA models where the data already is.
 #[derive(Debug, Parser)]
 #[command(name = "paddock", version, propagate_version = true, args_override_self = true)]
@@ -31,8 +33,8 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Measure a trained model on a labelled table
     Eval(EvalArgs),
-    /// Classify texts with a trained model
-    Predict(PredictArgs),
+    /// Classify texts with a trained model, or let it answer them
+    Predict(Box<PredictArgs>),
     /// Write a trained model for other programs: PEFT, transformers, llama.cpp
     Export(ExportArgs),
     /// Report what this machine can do
@@ -66,6 +68,9 @@ pub struct TrainArgs {
     /// Further formats to write, each into a folder of its name in the output folder; see `paddock export`
     #[arg(long = "export_format", value_enum, value_name = "A,B", value_delimiter = ',')]
     pub export_format: Vec<Format>,
+    /// What the adapter's plugin.json calls it; its task and data when absent
+    #[arg(long = "plugin_name", value_name = "NAME")]
+    pub plugin_name: Option<String>,
     /// Begin with an adapter: a PEFT folder (what `train` wrote), or a zip of one
     #[arg(long = "adapter", value_name = "DIR|ZIP")]
     pub adapter: Option<PathBuf>,
@@ -275,12 +280,14 @@ pub struct PredictArgs {
     /// A text to classify or to answer; can be repeated
     #[arg(long = "text", value_name = "TEXT", allow_hyphen_values = true)]
     pub text: Vec<String>,
+    /// Another part of what is asked with `--text`, such as `context=…` of a question; can be repeated
+    #[arg(long = "field", value_name = "ROLE=TEXT", allow_hyphen_values = true)]
+    pub field: Vec<String>,
     /// Write the predictions there, as JSON lines, rather than print them
     #[arg(long = "output_file", value_name = "FILE")]
     pub output_file: Option<PathBuf>,
-    /// Of a language model's answer, at most
-    #[arg(long = "max_new_tokens", value_name = "N")]
-    pub max_new_tokens: Option<usize>,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Give the text to a language model in its chat template, or as it is; by default in the template where the
     /// model has one, unless it was trained on plain text
     #[arg(long = "apply_chat_template", value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
@@ -301,6 +308,9 @@ pub struct ExportArgs {
     /// One zip of all files
     #[arg(long = "zip")]
     pub zip: bool,
+    /// What the adapter's plugin.json calls it; its task and data when absent
+    #[arg(long = "plugin_name", value_name = "NAME")]
+    pub plugin_name: Option<String>,
     /// Where the files go
     #[arg(long = "output_dir", value_name = "DIR")]
     pub output_dir: PathBuf,
@@ -477,7 +487,7 @@ pub fn normalise(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         let text = arg.to_str();
         let keep = literal || value_of_text;
         literal |= text == Some("--");
-        value_of_text = !keep && text == Some("--text");
+        value_of_text = !keep && matches!(text, Some("--text" | "--stop"));
         let flag = text.and_then(|text| text.strip_prefix("--")).filter(|_| !keep && !literal);
         let Some(flag) = flag else { return arg };
         let (name, value) = flag.split_at(flag.find('=').unwrap_or(flag.len()));

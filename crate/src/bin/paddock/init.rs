@@ -32,7 +32,7 @@ pub fn run(args: &InitArgs, output: &mut Output) -> Result<()> {
     }
     let folder = OutputDir::prepare(&args.output_dir, args.overwrite_output_dir, &[])?;
     output.note(&format!("learning a vocabulary from {} texts", read.rows.len()));
-    let texts = read.rows.iter().map(|(_, text)| text.as_str());
+    let texts = read.rows.iter().map(|row| row.text.as_str());
     let tokenizer = train_bpe(texts, args.vocab_size)?;
     let sizes = Sizes {
         vocab_size: args.vocab_size,

@@ -12,6 +12,7 @@ mod lr_find;
 mod model;
 mod output;
 mod rows;
+mod sampling;
 mod settings;
 mod starter;
 mod storage;

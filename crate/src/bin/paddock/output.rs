@@ -8,7 +8,10 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use paddock::{
     error::Error,
-    event::{Action, Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Prediction, Recovery, Step, When},
+    event::{
+        Action, Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Prediction, Recovery, Sample, Step,
+        Summary, When,
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -23,6 +26,9 @@ pub struct Output {
     bar: ProgressBar,
     phase: Option<Phase>,
     brief: bool,
+    /// Answers are printed as they come; whether one is under way.
+    follow: bool,
+    answering: bool,
     /// The reader of stdout has gone (`paddock … | head`): nothing more is printed, work that is under way goes on.
     closed: bool,
 }
@@ -31,7 +37,15 @@ impl Output {
     pub fn new(format: LogFormat) -> Self {
         let json = format == LogFormat::Json;
         let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        Self { json, bar: ProgressBar::with_draw_target(None, target), phase: None, brief: false, closed: false }
+        Self {
+            json,
+            bar: ProgressBar::with_draw_target(None, target),
+            phase: None,
+            brief: false,
+            follow: false,
+            answering: false,
+            closed: false,
+        }
     }
 
     /// Whether anybody still reads stdout.
@@ -39,15 +53,24 @@ impl Output {
         self.closed
     }
 
+    /// Whether a person sees an answer as it comes: on a terminal.
+    pub fn follow_answers(&mut self, follow: bool) {
+        self.follow = follow && !self.json && io::stdout().is_terminal();
+    }
+
     /// One line on stdout.
     pub fn line(&mut self, line: &str) -> Result<()> {
+        self.print(&format!("{line}\n"))
+    }
+
+    fn print(&mut self, text: &str) -> Result<()> {
         if self.closed {
             return Ok(());
         }
         let written = self.bar.suspend(|| {
             let mut stdout = io::stdout().lock();
-            writeln!(stdout, "{line}")?;
-            // Each line arrives when it happens, not when the buffer is full.
+            stdout.write_all(text.as_bytes())?;
+            // It arrives when it happens, not when the buffer is full.
             stdout.flush()
         });
         match written {
@@ -75,7 +98,14 @@ impl Output {
     /// Shows one event. A [`Failure`] is left to [`Self::error`], so that it shows once and last.
     pub fn event(&mut self, envelope: &Envelope) -> Result<()> {
         match &envelope.event {
-            Event::Failed(_) | Event::Prediction(_) => return Ok(()),
+            Event::TextDelta(delta) if self.follow => {
+                if !std::mem::replace(&mut self.answering, true) {
+                    self.bar.finish_and_clear();
+                }
+                return self.print(&delta.text);
+            }
+            Event::Failed(_) | Event::Prediction(_) | Event::TextDelta(_) => return Ok(()),
+            Event::Progress { .. } if self.answering => return Ok(()),
             _ if self.json => return self.line(&to_line(envelope)),
             Event::Plan(_) | Event::Evaluation(_) if self.brief => return Ok(()),
             Event::Progress { .. } | Event::Step(_) if self.brief && !io::stderr().is_terminal() => return Ok(()),
@@ -112,6 +142,7 @@ impl Output {
                 self.note(&format!("going on from step {} ({})", resumed.step, resumed.file));
                 self.warnings(&resumed.damaged);
             }
+            Event::Finished(summary) => self.judged(summary),
             Event::Checkpoint(checkpoint) => self.note(&format!(
                 "step {}: {}, {}{}",
                 checkpoint.step,
@@ -179,6 +210,9 @@ impl Output {
     pub fn prediction(&mut self, row: u64, prediction: &Prediction) -> Result<()> {
         if self.json {
             return self.line(&prediction_line(row, prediction));
+        }
+        if std::mem::take(&mut self.answering) {
+            return self.line("");
         }
         // Tabs and line breaks in a label would break the two columns.
         let label = prediction.label.replace(['\t', '\n', '\r'], " ");
@@ -309,7 +343,47 @@ impl Output {
             When::After => "after training",
         };
         self.note(&format!("{when}: {} ({} rows)", metrics_text(&evaluation.metrics), evaluation.rows));
+        let answered = if evaluation.answered > 0 { SHOWN } else { 0 };
+        for Sample { text, expected, predicted, .. } in evaluation.samples.iter().take(answered) {
+            let line = |text: &str| clipped(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+            self.note(&format!(
+                "  {}\n    expected: {}\n    answered: {}",
+                line(text),
+                line(expected),
+                line(predicted)
+            ));
+        }
+        let mut moved: Vec<String> = Vec::new();
+        for (metric, change) in &evaluation.changes {
+            let interval = change.interval.map(|(low, high)| format!(" (95 %: {low:+.4} to {high:+.4})"));
+            moved.push(format!("{metric} {:+.4}{}", change.value, interval.unwrap_or_default()));
+        }
+        if !moved.is_empty() {
+            self.note(&format!("change: {}", moved.join("  ")));
+        }
     }
+
+    /// What came of it, and what could be tried next.
+    pub fn judged(&self, summary: &Summary) {
+        if let Some(verdict) = &summary.verdict {
+            self.note(&format!("{}: {}", if verdict.met { "reached" } else { "not reached" }, verdict.message));
+        }
+        for hint in &summary.hints {
+            let changes: Vec<String> = hint.changes.iter().map(|(key, value)| format!("--set {key}={value}")).collect();
+            self.note(&format!("hint: {} {}", hint.message, changes.join(" ")));
+        }
+    }
+}
+
+/// Answers shown of an evaluation.
+const SHOWN: usize = 3;
+
+fn clipped(text: &str) -> String {
+    const MOST: usize = 160;
+    if text.chars().count() <= MOST {
+        return text.to_owned();
+    }
+    text.chars().take(MOST).chain(['…']).collect()
 }
 
 /// What went wrong, and what is done about it.
@@ -337,16 +411,7 @@ fn recovery_text(recovery: &Recovery) -> String {
 
 /// The metrics that apply, as one line.
 pub fn metrics_text(metrics: &Metrics) -> String {
-    let all = [
-        ("accuracy", metrics.accuracy),
-        ("macro_f1", metrics.macro_f1),
-        ("majority", metrics.majority),
-        ("perplexity", metrics.perplexity),
-        ("mse", metrics.mse),
-        ("loss", Some(metrics.loss)),
-    ];
-    let shown = all.iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value:.4}")));
-    shown.collect::<Vec<_>>().join("  ")
+    metrics.all().map(|(metric, value)| format!("{} {value:.4}", metric.as_str())).collect::<Vec<_>>().join("  ")
 }
 
 /// An envelope with its type under `event`.

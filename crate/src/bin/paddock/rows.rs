@@ -1,21 +1,28 @@
-//! The texts of a table to classify, with the numbers by which a person finds their rows.
+//! The texts of a table to classify or to answer, with the numbers by which a person finds their rows.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use paddock::{
-    config::{Config, RawConfig, Task},
-    data::{MOST_BYTES, Mapping, Table},
+    config::{Config, RawConfig},
+    data::{MOST_BYTES, Mapping, Shape, Table},
 };
 
 use crate::files::{self, Result, failure};
 
+/// A row that is asked.
+pub struct Row {
+    pub number: u64,
+    pub text: String,
+    /// The other parts of it, by role.
+    pub fields: BTreeMap<String, String>,
+}
+
 pub struct Rows {
-    /// Row number and text.
-    pub rows: Vec<(u64, String)>,
+    pub rows: Vec<Row>,
     pub warnings: Vec<String>,
 }
 
-/// Reads `file`; the column is the configured one, or the one that looks like the text.
+/// Reads `file`; the columns are the configured ones, or those that look like what the task asks with.
 pub fn read(file: &Path, config: &RawConfig) -> Result<Rows> {
     let data = Config::resolve(config)?.data;
     let name = files::utf8(file)?;
@@ -28,21 +35,27 @@ pub fn read(file: &Path, config: &RawConfig) -> Result<Rows> {
     }
     let bytes = fs::read(file).map_err(|error| files::cannot("read", file, &error))?;
     let table = Table::read(&name, &bytes)?;
-    // As for text generation: no label column is asked for.
-    let mapping = Mapping::resolve(&table, &data, Task::TextGeneration)?;
-    let column = table.column(&mapping.text).unwrap_or_default();
-    let all = (0..table.len()).map(|row| (table.row_number(row), table.cell(row, column)));
-    let rows: Vec<_> =
-        all.filter(|(_, text)| !text.trim().is_empty()).map(|(row, text)| (row, text.to_owned())).collect();
+    let shape = data.shape.unwrap_or(Shape::Text);
+    let mapping = Mapping::asked(&table, &data, shape)?;
+    let main = shape.main();
+    let text = mapping.column(main).unwrap_or_default();
+    let mut rows = Vec::new();
+    for row in 0..table.len() {
+        let fields = mapping.fields(&table, row);
+        let Some(text) = fields.get(main) else { continue };
+        let others = mapping.columns().iter().map(|(role, _)| *role).filter(|role| *role != main && !role.answers());
+        let others = others.filter_map(|role| Some((role.as_str().to_owned(), fields.get(role)?.to_owned())));
+        rows.push(Row { number: table.row_number(row), text: text.to_owned(), fields: others.collect() });
+    }
     let mut warnings = table.warnings.clone();
     let blank = table.len() - rows.len();
     if blank > 0 {
-        warnings.push(format!("{name}: {blank} rows have no text in `{}` and are left out", mapping.text));
+        warnings.push(format!("{name}: {blank} rows have no text in `{text}` and are left out"));
     }
     if rows.is_empty() {
         return Err(failure(
-            format!("{name}: column `{}` is empty in every row", mapping.text),
-            "Name the column with the texts by --text_column.",
+            format!("{name}: column `{text}` is empty in every row"),
+            "Name the column by --text_column, or by --set data.ROLE_column=NAME.",
         ));
     }
     Ok(Rows { rows, warnings })

@@ -153,14 +153,16 @@ fn run_trial(driver: &mut Driver<'_>, trial: Trial, config: RawConfig) -> Result
         Event::Finished(summary) => Some(summary),
         _ => None,
     });
-    Ok(summary.filter(|summary| summary.completed).map(|Summary { steps, seconds, after, rows, .. }| TrialResult {
-        trial,
-        metrics: after,
-        rows,
-        steps,
-        seconds,
-        error: None,
-    }))
+    Ok(summary.filter(|summary| summary.completed).map(|summary| *summary).map(
+        |Summary { steps, seconds, after, rows, .. }| TrialResult {
+            trial,
+            metrics: after,
+            rows,
+            steps,
+            seconds,
+            error: None,
+        },
+    ))
 }
 
 /// The finished trials, on the disk before the next one begins.

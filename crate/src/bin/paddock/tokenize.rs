@@ -28,7 +28,7 @@ pub fn run(args: &TokenizeArgs, output: &mut Output) -> Result<()> {
         }
         (true, template) => template?,
     };
-    let rows = match &args.test_file {
+    let rows: Vec<(u64, String)> = match &args.test_file {
         Some(file) => {
             let mut config = RawConfig::default();
             config.data.text_column.clone_from(&args.text_column);
@@ -36,7 +36,7 @@ pub fn run(args: &TokenizeArgs, output: &mut Output) -> Result<()> {
             for message in read.warnings {
                 output.warning(message)?;
             }
-            read.rows
+            read.rows.into_iter().map(|row| (row.number, row.text)).collect()
         }
         None => (1..).zip(args.text.iter().cloned()).collect(),
     };

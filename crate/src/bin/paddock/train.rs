@@ -69,9 +69,10 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
     }
     let method = Config::resolve(&config)?.training.method;
     let format = if method == Method::Lora { ExportFormat::Adapter } else { ExportFormat::Merged };
-    export::write(&mut driver, &folder, format, None, false, &record(&config, args.adapter.as_deref(), plan))?;
+    let export = |format| Command::Export { format, dtype: None, zip: false, name: args.plugin_name.clone() };
+    export::write(&mut driver, &folder, export(format), &record(&config, args.adapter.as_deref(), plan))?;
     for (format, folder) in &further {
-        export::write(&mut driver, folder, (*format).into(), None, false, &json!({}))?;
+        export::write(&mut driver, folder, export((*format).into()), &json!({}))?;
     }
 
     report(&args.output_dir, summary, output)

@@ -1,15 +1,17 @@
 //! A run as a state machine: load, evaluate, train, evaluate. One `advance` does one unit of work.
 
+mod measuring;
 mod recovery;
 mod saving;
 
 pub use recovery::Fault;
 
-use std::rc::Rc;
+use std::{collections::HashMap, rc::Rc};
 
 use super::{
     Evaluator, Outcome, Trainer,
     checkpoint::{Fingerprints, Found, Progress, Saving},
+    diagnosis::Facts,
     factor, setup,
 };
 use crate::{
@@ -17,20 +19,18 @@ use crate::{
     apply::Applied,
     batch::{Batcher, Sequences},
     config::{Config, Method},
-    data::Example,
+    data::{Example, Shape},
     device::Opened,
     error::{Error, Result},
-    event::{Action, Cause, Ended, Event, Metrics, Phase, Recovery, State, Step, Summary, When},
+    event::{Action, Cause, Ended, Event, Hint, Metrics, Phase, Recovery, State, Step, Summary, Verdict, When},
+    model::Param,
     plan,
     platform::{self, NamedFile},
-    prepare::{self, Rows, Tokenizing},
+    prepare::{Rows, Tokenized, Tokenizing},
     rng,
     storage::Storage,
     weights::folder::{Folder, Loader},
 };
-
-/// Held-out texts kept for showing the model's answers.
-const SHOWN: usize = 6;
 
 /// What `advance` does next.
 enum Stage {
@@ -61,6 +61,8 @@ pub struct Parts {
     pub storage: Option<Rc<dyn Storage>>,
     /// What to go on from.
     pub found: Option<Found>,
+    /// Weights of the base that are on the device already.
+    pub shared: HashMap<String, Param>,
 }
 
 /// One run.
@@ -71,10 +73,10 @@ pub struct Session {
     folder: Rc<Folder>,
     adapter: Option<NamedFile>,
     labels: Vec<String>,
-    /// Texts of the first held-out rows, for showing.
-    texts: Vec<String>,
+    shape: Shape,
     train_rows: Sequences,
-    held_out: Sequences,
+    train_facts: Facts,
+    held_out: Rc<Tokenized>,
     held_out_texts: Option<Vec<Example>>,
     fingerprints: Fingerprints,
     storage: Option<Rc<dyn Storage>>,
@@ -89,6 +91,8 @@ pub struct Session {
     progress: Progress,
     /// Restored when the model is loaded.
     found: Option<Found>,
+    /// Taken by the first load: another device has nothing of them.
+    shared: HashMap<String, Param>,
     /// What the micro-batches since the last step held.
     between_steps: bool,
     counted: usize,
@@ -106,6 +110,8 @@ pub struct Session {
     best_step: Option<u64>,
     tries: recovery::Tries,
     after: Option<Metrics>,
+    verdict: Option<Verdict>,
+    hints: Vec<Hint>,
     faults: Vec<Fault>,
 }
 
@@ -116,19 +122,22 @@ struct Since {
 }
 
 impl Session {
-    pub fn new(parts: Parts) -> Self {
-        let Parts { run, config, opened, folder, rows, adapter, fingerprints, storage, found } = parts;
-        let texts = rows.validation.iter().take(SHOWN).map(|e| e.text.clone()).collect();
+    /// # Errors
+    /// A chat template that cannot be used.
+    pub fn new(parts: Parts) -> Result<Self> {
+        let Parts { run, config, opened, folder, rows, adapter, fingerprints, storage, found, shared } = parts;
+        let (shape, train_facts) = (rows.shape, Facts::of(&rows));
         let progress = found.as_ref().map(|found| found.saved.progress.clone()).unwrap_or_default();
         let now = platform::now();
-        Self {
+        Ok(Self {
             rng: rng::stream(config.training.seed, rng::INIT),
-            stage: Stage::Tokenize(Tokenizing::new(&config, folder.clone(), rows.train)),
+            stage: Stage::Tokenize(Tokenizing::new(&config, shape, folder.clone(), rows.train)?),
             held_out_texts: Some(rows.validation),
             labels: rows.labels,
-            texts,
+            shape,
+            train_facts,
             train_rows: Sequences::default(),
-            held_out: Sequences::default(),
+            held_out: Rc::default(),
             state: State::Preparing,
             trainer: None,
             batcher: None,
@@ -146,6 +155,8 @@ impl Session {
             best_step: None,
             tries: recovery::Tries::default(),
             after: None,
+            verdict: None,
+            hints: Vec::new(),
             faults: Vec::new(),
             progress,
             run,
@@ -156,7 +167,8 @@ impl Session {
             fingerprints,
             storage,
             found,
-        }
+            shared,
+        })
     }
 
     pub fn state(&self) -> State {
@@ -226,19 +238,20 @@ impl Session {
         let Stage::Tokenize(tokenizing) = &mut self.stage else { return Ok(Vec::new()) };
         let more = tokenizing.advance()?;
         let (done, total) = tokenizing.progress();
-        let events = vec![Event::Progress { phase: Phase::Tokenizing, done, total }];
+        let mut events = vec![Event::Progress { phase: Phase::Tokenizing, done, total }];
         if more {
             return Ok(events);
         }
         // First the training rows, then the held-out ones.
         let next = match self.held_out_texts.take() {
-            Some(rows) => Stage::Tokenize(Tokenizing::new(&self.config, self.folder.clone(), rows)),
+            Some(rows) => Stage::Tokenize(Tokenizing::new(&self.config, self.shape, self.folder.clone(), rows)?),
             None => Stage::Load(self.loader()?),
         };
         let last = matches!(next, Stage::Load(_));
         let Stage::Tokenize(done) = std::mem::replace(&mut self.stage, next) else { return Ok(events) };
-        let sequences = done.finish();
-        if sequences.is_empty() {
+        let tokenized = done.finish();
+        events.extend(tokenized.warnings.iter().map(|message| Event::Warning { message: message.clone() }));
+        if tokenized.sequences.is_empty() {
             let what = if last { "held-out" } else { "training" };
             return Err(Error::session(
                 format!("No {what} row has a token."),
@@ -246,10 +259,10 @@ impl Session {
             ));
         }
         if last {
-            self.held_out = sequences;
+            self.held_out = Rc::new(tokenized);
             return Ok(events);
         }
-        self.train_rows = sequences;
+        self.train_rows = tokenized.sequences;
         let max = plan::max_length(&self.config, self.folder.config());
         let training = &self.config.training;
         let batcher = Batcher::new(self.train_rows.len(), training, max, self.folder.tokenizer.pad_id());
@@ -258,8 +271,10 @@ impl Session {
         Ok(events)
     }
 
-    fn loader(&self) -> Result<Loader> {
-        setup::loader(&self.config, &self.opened, &self.folder, plan::outputs(&self.config, &self.labels))
+    fn loader(&mut self) -> Result<Loader> {
+        let outputs = plan::outputs(&self.config, &self.labels);
+        let loader = setup::loader(&self.config, &self.opened, &self.folder, outputs)?;
+        Ok(loader.sharing(std::mem::take(&mut self.shared)))
     }
 
     async fn load(&mut self) -> Result<Vec<Event>> {
@@ -286,11 +301,11 @@ impl Session {
             events.extend(self.go_on());
         } else if let Some(found) = found {
             // The page's measurement before training, which was in another sitting.
-            events.extend(self.progress.before.clone().map(Event::Evaluation));
+            events.extend(self.progress.before.clone().map(|before| Event::Evaluation(Box::new(before))));
             events.push(Event::Resumed(found.resumed));
             events.extend(self.go_on());
         } else {
-            self.stage = Stage::Before(self.evaluator(When::Before));
+            self.stage = Stage::Before(self.evaluator(When::Before)?);
             events.push(self.enter(State::Evaluating));
         }
         Ok(events)
@@ -313,71 +328,8 @@ impl Session {
         events
     }
 
-    fn evaluator(&self, when: When) -> Evaluator {
-        let batches = prepare::evaluation(&self.config, &self.folder, &self.held_out);
-        Evaluator::new(when, self.progress.step, self.labels.clone(), batches)
-    }
-
-    async fn evaluate(&mut self) -> Result<Vec<Event>> {
-        let (Stage::Before(evaluator) | Stage::During(evaluator) | Stage::After(evaluator), Some(trainer)) =
-            (&mut self.stage, &self.trainer)
-        else {
-            return Ok(Vec::new());
-        };
-        let more = evaluator.advance(&trainer.model, &self.opened.device).await?;
-        let (done, total) = evaluator.progress();
-        let mut events = vec![Event::Progress { phase: Phase::Evaluating, done, total }];
-        if more {
-            return Ok(events);
-        }
-        // Left as it is by an error, so that recovery knows where it was.
-        let texts = &self.texts;
-        match &mut self.stage {
-            Stage::Before(evaluator) => {
-                let evaluation = evaluator.finish(texts)?;
-                self.progress.before = Some(evaluation.clone());
-                events.push(Event::Evaluation(evaluation));
-                events.extend(self.go_on());
-            }
-            Stage::During(evaluator) => {
-                let evaluation = evaluator.finish(texts)?;
-                self.measured = self.progress.step;
-                self.judge(&evaluation.metrics);
-                events.push(Event::Evaluation(evaluation));
-                self.since.time = platform::now();
-                self.stage = match self.progress.best.step == self.progress.step {
-                    true => self.saving(true).unwrap_or(Stage::Train),
-                    false => Stage::Train,
-                };
-                events.push(self.enter(State::Training));
-            }
-            Stage::After(evaluator) => {
-                let evaluation = evaluator.finish(texts)?;
-                self.after = Some(evaluation.metrics.clone());
-                events.push(Event::Evaluation(evaluation));
-                self.stage = Stage::Done;
-                events.push(self.enter(State::Succeeded));
-                events.push(Event::Finished(self.summary()));
-            }
-            _ => {}
-        }
-        Ok(events)
-    }
-
-    /// Is it better than the best one so far, and is it time to stop?
-    fn judge(&mut self, metrics: &Metrics) {
-        let training = &self.config.training;
-        let metric = training.metric_for_best_model;
-        let Some(value) = metric.of(metrics) else { return };
-        let threshold = training.early_stopping_threshold;
-        self.progress.best.add(value, self.progress.step, metric.greater_is_better(), threshold);
-        if training.early_stopping_patience.is_some_and(|patience| self.progress.best.since >= patience) {
-            self.ended = Ended::EarlyStopping;
-        }
-    }
-
     /// What is due between two steps, before the next one.
-    fn between(&mut self) -> Option<Stage> {
+    fn between(&mut self) -> Result<Option<Stage>> {
         let training = &self.config.training;
         let step = self.progress.step;
         let over = training.max_minutes.is_some_and(|minutes| self.progress.seconds >= minutes * 60.0);
@@ -388,30 +340,30 @@ impl Session {
         }
         if step >= self.total_steps || self.ended != Ended::Finished {
             if let Some(saving) = self.last_saving() {
-                return Some(saving);
+                return Ok(Some(saving));
             }
-            return Some(self.ending());
+            return self.ending().map(Some);
         }
         if step > self.measured && training.eval_steps.is_some_and(|every| step.is_multiple_of(every)) {
-            return Some(Stage::During(self.evaluator(When::During)));
+            return Ok(Some(Stage::During(self.evaluator(When::During)?)));
         }
-        self.due().then(|| self.saving(false)).flatten()
+        Ok(self.due().then(|| self.saving(false)).flatten())
     }
 
-    fn ending(&self) -> Stage {
+    fn ending(&self) -> Result<Stage> {
         let best = &self.progress.best;
         let load = self.config.training.load_best_model_at_end
             && self.best_step.is_none()
             && best.value.is_some()
             && best.step != self.progress.step;
-        if load { Stage::Best } else { Stage::After(self.evaluator(When::After)) }
+        Ok(if load { Stage::Best } else { Stage::After(self.evaluator(When::After)?) })
     }
 
     /// One micro-batch, and the optimizer's step after the last one of a step.
     async fn train(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         if self.between_steps
-            && let Some(next) = self.between()
+            && let Some(next) = self.between()?
         {
             if matches!(next, Stage::After(_) | Stage::During(_)) {
                 events.push(self.enter(State::Evaluating));
@@ -512,9 +464,11 @@ impl Session {
             seconds: platform::now() - self.started,
             before: self.progress.before.as_ref().map(|before| before.metrics.clone()),
             after: self.after.clone(),
-            rows: self.held_out.len() as u64,
+            rows: self.held_out.sequences.len() as u64,
             best_step: self.best_step,
             recoveries: self.progress.recoveries.clone(),
+            verdict: self.verdict.clone(),
+            hints: self.hints.clone(),
         }
     }
 
@@ -529,6 +483,8 @@ impl Session {
             labels: self.labels,
             summary,
             data: self.fingerprints.data,
+            fingerprint: self.fingerprints.model,
+            name: None,
         })
     }
 }

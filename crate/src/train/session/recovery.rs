@@ -190,6 +190,7 @@ impl Session {
         let was = std::mem::take(&mut self.progress);
         self.progress = Progress {
             before: was.before,
+            outcomes: was.outcomes,
             recoveries: was.recoveries,
             learning_rate_factor: was.learning_rate_factor,
             split: was.split,

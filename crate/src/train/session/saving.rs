@@ -135,7 +135,7 @@ impl Session {
                 events.push(Event::Warning { message });
             }
         }
-        self.stage = Stage::After(self.evaluator(When::After));
+        self.stage = Stage::After(self.evaluator(When::After)?);
         events.push(self.enter(State::Evaluating));
         Ok(events)
     }

@@ -2,14 +2,25 @@
 //!
 //! Both travel as JSON (`{"type": "...", ...}`); the page's TypeScript declarations are generated from them.
 
+mod run;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+pub use crate::eval::{Change, Metrics};
 use crate::{
     config::RawConfig,
+    generate::{Finish, Sampling},
+    plugin::PluginInfo,
+    scenario::ScenarioInfo,
     sweep::{Sweep, SweepStep, TrialResult},
+};
+
+pub use run::{
+    Action, Bin, Cause, CheckpointInfo, ClassScore, Ended, Evaluation, Hint, HintCause, LrCurve, LrPoint, Recovery,
+    Resumed, Sample, Step, Summary, Verdict, When,
 };
 
 /// What a shell asks of the engine. Files travel beside the command as handles, never inside it.
@@ -67,26 +78,62 @@ pub enum Command {
         #[serde(default)]
         config: Box<RawConfig>,
     },
+    /// Load an adapter as for [`Command::OpenAdapter`] and keep it beside the others under its id: answered by
+    /// [`Event::Plugins`]. The base's weights are held once.
+    AddPlugin {
+        #[serde(default)]
+        config: Box<RawConfig>,
+        /// Those of its plugin.json when absent.
+        #[serde(default)]
+        #[ts(optional = nullable)]
+        id: Option<String>,
+        #[serde(default)]
+        #[ts(optional = nullable)]
+        name: Option<String>,
+    },
+    /// Keep the current model beside the others: answered by [`Event::Plugins`].
+    KeepPlugin {
+        name: String,
+    },
+    /// Make a plugin the current model: answered by [`Event::AdapterOpened`].
+    UsePlugin {
+        id: String,
+    },
+    RemovePlugin {
+        id: String,
+    },
+    /// Answered by [`Event::Plugins`].
+    ListPlugins,
     /// Measure the current model on the opened data (its held-out file, where there is one): answered by
     /// [`Event::Evaluation`].
     Evaluate {
-        /// Where the opened data has other columns than the model was trained with.
+        /// By role, where the opened data has other columns than the model was trained with.
         #[serde(default)]
-        #[ts(optional = nullable)]
-        text_column: Option<String>,
-        #[serde(default)]
-        #[ts(optional = nullable)]
-        label_column: Option<String>,
+        #[ts(as = "Option<BTreeMap<String, String>>", optional)]
+        columns: BTreeMap<String, String>,
     },
     /// Take effect between two steps.
     Pause,
     Resume,
-    /// End the run after the current step; what was trained so far can be used.
+    /// End the run after the current step; what was trained so far can be used. Answers end where they are.
     Stop,
-    /// Classify texts with the current model, or let it answer them: one [`Event::Prediction`] a text.
+    /// Classify texts with the current model, or let it answer them: one [`Event::Prediction`] a text. Answers come as
+    /// [`Event::TextDelta`]s too while they are made, several at once, and are finished in any order.
     Predict {
         texts: Vec<String>,
-        /// Tokens of a generated answer at most (64).
+        /// Beside each text the other parts of its row, by role (a question's `context`); as many as there are texts, or none.
+        #[serde(default)]
+        #[ts(as = "Option<Vec<BTreeMap<String, String>>>", optional)]
+        fields: Vec<BTreeMap<String, String>>,
+        /// The plugin that answers; the current model when absent.
+        #[serde(default)]
+        #[ts(optional = nullable)]
+        plugin: Option<String>,
+        /// How answers are made.
+        #[serde(default)]
+        #[ts(optional, as = "Option<Sampling>")]
+        sampling: Sampling,
+        /// Over the one in `sampling`.
         #[serde(default)]
         #[ts(optional = nullable)]
         max_new_tokens: Option<usize>,
@@ -107,6 +154,10 @@ pub enum Command {
         /// All files in one zip.
         #[serde(default)]
         zip: bool,
+        /// What the plugin is called that an adapter is.
+        #[serde(default)]
+        #[ts(optional = nullable)]
+        name: Option<String>,
     },
 }
 
@@ -157,6 +208,10 @@ pub enum Event {
     },
     Plan(Plan),
     AdapterOpened(AdapterSummary),
+    /// Those of the opened base.
+    Plugins {
+        plugins: Vec<PluginInfo>,
+    },
     /// The session's state changed.
     State {
         state: State,
@@ -175,7 +230,7 @@ pub enum Event {
     SweepStep(SweepStep),
     /// The range test is over.
     LrCurve(LrCurve),
-    Evaluation(Evaluation),
+    Evaluation(Box<Evaluation>),
     /// Everything that the run needs to go on from here is stored.
     Checkpoint(CheckpointInfo),
     /// The run goes on from a checkpoint.
@@ -183,6 +238,8 @@ pub enum Event {
     /// Trouble that the run got over.
     Recovery(Recovery),
     Prediction(Prediction),
+    /// An answer goes on.
+    TextDelta(TextDelta),
     /// The files that an export will give; a zip's size is that of its content.
     ExportStarted {
         format: ExportFormat,
@@ -207,7 +264,7 @@ pub enum Event {
         message: String,
     },
     /// A run ended well.
-    Finished(Summary),
+    Finished(Box<Summary>),
     /// A command or a run ended badly. The engine can still be used.
     Failed(Failure),
 }
@@ -263,6 +320,8 @@ pub struct Environment {
     pub storage_free: Option<u64>,
     /// What is missing or limited here and what to do about it.
     pub notes: Vec<String>,
+    /// What a model can be made to do.
+    pub scenarios: Vec<ScenarioInfo>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
@@ -313,9 +372,21 @@ pub struct DataSummary {
     /// The columns that look like the text and the label.
     pub text_column: Option<String>,
     pub label_column: Option<String>,
+    /// The tasks that these rows fit, the likeliest first, each with the columns that it would take.
+    pub fits: Vec<Fit>,
     /// The second file of two: rows that are only measured with.
     pub held_out: bool,
     pub warnings: Vec<String>,
+}
+
+/// A task that a table's rows fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct Fit {
+    /// As in `task:` and `data.shape`.
+    pub task: String,
+    pub shape: String,
+    /// Column by role.
+    pub columns: BTreeMap<String, String>,
 }
 
 /// A trained model that was opened, ready for use.
@@ -339,11 +410,27 @@ pub struct Column {
     pub numeric: bool,
 }
 
+/// A row as the model sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct Preview {
+    #[ts(type = "number")]
+    pub row: u64,
+    /// What it reads, special tokens included.
+    pub given: String,
+    /// What it learns to answer: a class, a number, or text.
+    pub learnt: String,
+}
+
 /// What a run will do, before it starts.
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
 pub struct Plan {
     pub device: String,
     pub labels: Vec<String>,
+    /// As in `data.shape`, with the columns taken by role.
+    pub shape: String,
+    pub columns: BTreeMap<String, String>,
+    /// The first rows as the model reads and answers them.
+    pub examples: Vec<Preview>,
     #[ts(type = "number")]
     pub train_rows: u64,
     #[ts(type = "number")]
@@ -370,92 +457,6 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
-pub struct Step {
-    #[ts(type = "number")]
-    pub step: u64,
-    #[ts(type = "number")]
-    pub total_steps: u64,
-    /// Epochs done, as a fraction.
-    pub epoch: f64,
-    pub loss: f64,
-    /// Share of right answers in this step's rows (of right next tokens in text generation).
-    pub accuracy: f64,
-    /// Before clipping.
-    pub grad_norm: f64,
-    pub learning_rate: f64,
-    pub tokens_per_second: f64,
-    pub seconds: f64,
-}
-
-/// Losses by learning rate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
-pub struct LrCurve {
-    /// In the order of the steps, with rising rates.
-    pub points: Vec<LrPoint>,
-    /// Where the loss falls most steeply; none where it does not fall.
-    pub suggestion: Option<f64>,
-    /// Whether the loss ran away before the highest rate.
-    pub diverged: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
-pub struct LrPoint {
-    pub learning_rate: f64,
-    pub loss: f64,
-    /// Exponential average of the losses so far.
-    pub smoothed: f64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(rename_all = "snake_case")]
-pub enum When {
-    Before,
-    During,
-    After,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, TS)]
-pub struct Evaluation {
-    pub when: When,
-    #[ts(type = "number")]
-    pub step: u64,
-    #[ts(type = "number")]
-    pub rows: u64,
-    pub metrics: Metrics,
-    /// `confusion[actual][predicted]`, rows in the labels' order; empty outside classification.
-    #[ts(type = "number[][]")]
-    pub confusion: Vec<Vec<u64>>,
-    pub labels: Vec<String>,
-    /// A few held-out rows with the model's answer.
-    pub samples: Vec<Sample>,
-}
-
-/// Numbers by the field's names; what does not apply to the task is absent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
-pub struct Metrics {
-    pub loss: f64,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub accuracy: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub macro_f1: Option<f64>,
-    /// Share of the most frequent class: what always answering it would score.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub majority: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub perplexity: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mse: Option<f64>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, TS)]
-pub struct Sample {
-    pub text: String,
-    pub expected: String,
-    pub predicted: String,
-    pub confidence: f64,
-}
-
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
 pub struct Prediction {
     /// Position in the command's list.
@@ -466,6 +467,22 @@ pub struct Prediction {
     /// Probability a label, in the labels' order (the raw value where there is one output); empty for an answer.
     #[ts(type = "Array<[string, number]>")]
     pub scores: Vec<(String, f64)>,
+    /// Of an answer: why it ended, and how many tokens it and its prompt have.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub finish_reason: Option<Finish>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub prompt_tokens: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub completion_tokens: Option<usize>,
+}
+
+/// A piece of an answer, to be put after those before it: whole characters, never taken back.
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
+pub struct TextDelta {
+    /// Position in the command's list.
+    #[ts(type = "number")]
+    pub index: u64,
+    pub text: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
@@ -473,103 +490,6 @@ pub struct FileInfo {
     pub name: String,
     #[ts(type = "number")]
     pub bytes: u64,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, TS)]
-pub struct Summary {
-    /// Whether all steps were taken.
-    pub completed: bool,
-    #[serde(default)]
-    pub ended: Ended,
-    #[ts(type = "number")]
-    pub steps: u64,
-    pub seconds: f64,
-    pub before: Option<Metrics>,
-    pub after: Option<Metrics>,
-    #[ts(type = "number")]
-    pub rows: u64,
-    /// The step whose weights these are, where it is not the last one (`load_best_model_at_end`).
-    #[serde(default)]
-    #[ts(type = "number | null")]
-    pub best_step: Option<u64>,
-    #[serde(default)]
-    pub recoveries: Vec<Recovery>,
-}
-
-/// Why training ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(rename_all = "snake_case")]
-pub enum Ended {
-    #[default]
-    Finished,
-    /// A person stopped it.
-    Stopped,
-    EarlyStopping,
-    /// `training.max_minutes` were over.
-    TimeBudget,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
-pub struct CheckpointInfo {
-    #[ts(type = "number")]
-    pub step: u64,
-    pub file: String,
-    #[ts(type = "number")]
-    pub bytes: u64,
-    /// The best one so far, by `training.metric_for_best_model`.
-    pub best: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
-pub struct Resumed {
-    #[ts(type = "number")]
-    pub step: u64,
-    pub file: String,
-    /// Newer checkpoints that could not be used, each with the reason.
-    pub damaged: Vec<String>,
-}
-
-/// Trouble, and what was done about it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
-pub struct Recovery {
-    #[ts(type = "number")]
-    pub step: u64,
-    pub cause: Cause,
-    /// What was seen, in a sentence.
-    pub message: String,
-    pub action: Action,
-    /// The step that training went back to; none where it did not go back.
-    #[ts(type = "number | null")]
-    pub back_to: Option<u64>,
-    /// Which try of how many this is; 0 where it takes none.
-    #[ts(type = "number")]
-    pub attempt: u64,
-    #[ts(type = "number")]
-    pub max_attempts: u64,
-    /// From here on: times the schedule's learning rate, and parts that each micro-batch is cut into.
-    pub learning_rate_factor: f64,
-    pub split: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    NotFinite,
-    Diverging,
-    OutOfMemory,
-    DeviceLost,
-    StorageFull,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    SkipBatch,
-    LowerLearningRate,
-    SmallerMicroBatch,
-    NewDevice,
-    /// Older checkpoints were removed.
-    FreeStorage,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]

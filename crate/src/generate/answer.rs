@@ -1,0 +1,155 @@
+//! Texts answered by a model in use: [`crate::event::Command::Predict`].
+
+use super::{Delta, Generation, Prompt, Sampling};
+use crate::{
+    apply::{Applied, Asked},
+    config::Method,
+    data::{Fields, Role, Shape},
+    error::{Error, Result},
+    event::{Event, Phase, Prediction, TextDelta},
+    platform,
+    prompt::Prompter,
+    scenario::Learns,
+    tokenizer::{ChatTemplate, Message},
+    weights::folder::Folder,
+};
+
+/// Bytes a token that no text comes near: what has more than the model's tokens at this many each need not be tokenized.
+const TOKEN_BYTES: usize = 32;
+
+/// Answers to some texts.
+pub struct Answering {
+    generation: Generation,
+}
+
+impl Answering {
+    /// # Errors
+    /// A text that cannot be asked: too long, or without a part that its task needs.
+    pub fn new(applied: &Applied, asked: &Asked, sampling: &Sampling) -> Result<Self> {
+        sampling.check()?;
+        let ids = match applied.config.data.shape {
+            Some(shape) if applied.config.task.scenario().learns(shape) == Learns::Answers => {
+                as_trained(applied, shape, asked)?
+            }
+            _ => plain(applied, asked)?,
+        };
+        let prompts = ids.into_iter().map(|ids| Prompt { ids, sampling: sampling.clone() }).collect();
+        Ok(Self { generation: Generation::new(&applied.folder, prompts)? })
+    }
+
+    /// One step; whether there are more.
+    pub async fn advance(&mut self, applied: &Applied) -> Result<(Vec<Event>, bool)> {
+        let deltas = self.generation.advance(&applied.model, &applied.folder, &applied.opened.device).await?;
+        let (done, total) = self.generation.progress();
+        let mut events = vec![Event::Progress { phase: Phase::Generating, done, total }];
+        events.extend(self.events(deltas));
+        Ok((events, !self.generation.done()))
+    }
+
+    /// Ends here; what there is of the answers is kept.
+    pub fn stop(&mut self, applied: &Applied) -> Result<Vec<Event>> {
+        let deltas = self.generation.stop(&applied.folder.tokenizer)?;
+        Ok(self.events(deltas).collect())
+    }
+
+    fn events(&self, deltas: Vec<Delta>) -> impl Iterator<Item = Event> {
+        deltas.into_iter().flat_map(move |delta| {
+            let index = delta.row as u64;
+            let whole = delta.finished.map(|finish| {
+                Event::Prediction(Prediction {
+                    index,
+                    label: self.generation.text(delta.row).to_owned(),
+                    scores: Vec::new(),
+                    finish_reason: Some(finish),
+                    prompt_tokens: Some(self.generation.prompt_tokens(delta.row)),
+                    completion_tokens: Some(delta.tokens),
+                })
+            });
+            let piece = (!delta.text.is_empty()).then_some(TextDelta { index, text: delta.text });
+            piece.map(Event::TextDelta).into_iter().chain(whole)
+        })
+    }
+}
+
+/// Prompts as the model has learnt to answer them.
+fn as_trained(applied: &Applied, shape: Shape, asked: &Asked) -> Result<Vec<Vec<u32>>> {
+    let mut config = applied.config.clone();
+    config.data.apply_chat_template = asked.chat.or(config.data.apply_chat_template);
+    let prompter = Prompter::new(&config, applied.folder.clone())?;
+    // A person types a prompt, not a conversation in JSON.
+    let shape = if shape == Shape::Messages { Shape::PromptCompletion } else { shape };
+    let mut prompts = Vec::with_capacity(asked.texts.len());
+    for (index, text) in asked.texts.iter().enumerate() {
+        let mut cells = vec![(shape.main(), text.as_str())];
+        for (word, cell) in asked.fields.get(index).into_iter().flatten() {
+            let role = Role::find(word).ok_or_else(|| {
+                let known: Vec<_> = shape.roles().iter().map(|(role, _)| role.as_str()).collect();
+                let word: String = word.chars().take(40).collect();
+                Error::session(
+                    format!("`{word}` is no part of a prompt."),
+                    format!("Name one of {}.", known.join(", ")),
+                )
+            })?;
+            cells.push((role, cell));
+        }
+        cells.iter().try_for_each(|(_, cell)| fits(&applied.folder, index, cell))?;
+        let exchange = config.task.scenario().ask(shape, &Fields::new(cells)).map_err(|why| {
+            Error::session(format!("Prompt {} cannot be asked: {why}.", index + 1), "Give it what is missing.")
+        })?;
+        prompts.push(prompter.ask(&exchange.turns)?);
+    }
+    Ok(prompts)
+}
+
+/// Texts that a model goes on from, or messages of a user where it has a chat template and was not trained here on
+/// plain text.
+fn plain(applied: &Applied, asked: &Asked) -> Result<Vec<Vec<u32>>> {
+    let folder = &applied.folder;
+    let trained = applied.summary.is_some() || applied.config.training.method == Method::Lora;
+    let template = match asked.chat {
+        Some(false) => None,
+        None if trained => None,
+        _ => folder.chat_template(platform::unix_time())?,
+    };
+    if asked.chat == Some(true) && template.is_none() {
+        let advice = "Give the prompt as it is, or put the model's chat_template.jinja into its folder.";
+        return Err(Error::session(format!("{} has no chat template.", folder.name), advice));
+    }
+    let texts = asked.texts.iter().enumerate();
+    texts.map(|(index, text)| prompt_ids(folder, template.as_ref(), index, text)).collect()
+}
+
+/// The tokens that a model goes on from after `text`, or after `text` as a user's message where there is a template.
+/// `index` is the prompt's place, for errors.
+///
+/// # Errors
+/// A text that is too long for the model, before much is done with it.
+pub fn prompt_ids(folder: &Folder, template: Option<&ChatTemplate>, index: usize, text: &str) -> Result<Vec<u32>> {
+    fits(folder, index, text)?;
+    let tokenizer = &folder.tokenizer;
+    match template {
+        Some(template) => tokenizer.encode_chat(&template.render(&[Message::new("user", text)], true)?),
+        None => Ok(without_end(tokenizer.encode(text, None)?.ids, tokenizer.around().1)),
+    }
+}
+
+/// A prompt that goes on does not end with the end token that a tokenizer may put there.
+fn without_end(mut ids: Vec<u32>, suffix: &[u32]) -> Vec<u32> {
+    ids.truncate(ids.len() - if ids.ends_with(suffix) { suffix.len() } else { 0 });
+    ids
+}
+
+/// A text that has surely more tokens than the model reads is refused before it is tokenized.
+fn fits(folder: &Folder, index: usize, text: &str) -> Result<()> {
+    let longest = folder.config().longest();
+    let most = longest.saturating_mul(TOKEN_BYTES);
+    if text.len() <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "Prompt {} has {} bytes; the model reads {longest} tokens, and a text of more than {most} bytes has more.",
+        index + 1,
+        text.len()
+    );
+    Err(Error::session(message, "Shorten it."))
+}
