@@ -179,7 +179,7 @@ fn questions_come_with_their_text() {
     let with = folder.run(&[&ask[..], &["--field", "context=The sun is gold."]].concat()).result();
     assert_eq!(with["rows"], 1);
     let error = folder.train("squad.json", &["--task", "summarization", "--output_dir", "other"]).error();
-    assert!(error.contains("no column looks like the summary") && error.contains("data.summary_column"), "{error}");
+    assert!(error.contains("no column looks like the text") && error.contains("data.text_column"), "{error}");
 }
 
 fn send(engine: &mut Engine, command: Command, files: Vec<NamedFile>) -> Vec<Event> {

@@ -20,6 +20,9 @@ const TOKEN_BYTES: usize = 32;
 /// Answers to some texts.
 pub struct Answering {
     generation: Generation,
+    /// Whether each answer's text has begun: the white space before it parts it from its prompt. Empty where an answer goes
+    /// on from its prompt as it is.
+    begun: Vec<bool>,
 }
 
 impl Answering {
@@ -27,14 +30,14 @@ impl Answering {
     /// A text that cannot be asked: too long, or without a part that its task needs.
     pub fn new(applied: &Applied, asked: &Asked, sampling: &Sampling) -> Result<Self> {
         sampling.check()?;
-        let ids = match applied.config.data.shape {
+        let (ids, begun) = match applied.config.data.shape {
             Some(shape) if applied.config.task.scenario().learns(shape) == Learns::Answers => {
-                as_trained(applied, shape, asked)?
+                (as_trained(applied, shape, asked)?, vec![false; asked.texts.len()])
             }
-            _ => plain(applied, asked)?,
+            _ => (plain(applied, asked)?, Vec::new()),
         };
         let prompts = ids.into_iter().map(|ids| Prompt { ids, sampling: sampling.clone() }).collect();
-        Ok(Self { generation: Generation::new(&applied.folder, prompts)? })
+        Ok(Self { generation: Generation::new(&applied.folder, prompts)?, begun })
     }
 
     /// One step; whether there are more.
@@ -42,32 +45,43 @@ impl Answering {
         let deltas = self.generation.advance(&applied.model, &applied.folder, &applied.opened.device).await?;
         let (done, total) = self.generation.progress();
         let mut events = vec![Event::Progress { phase: Phase::Generating, done, total }];
-        events.extend(self.events(deltas));
+        self.tell(deltas, &mut events);
         Ok((events, !self.generation.done()))
     }
 
     /// Ends here; what there is of the answers is kept.
     pub fn stop(&mut self, applied: &Applied) -> Result<Vec<Event>> {
         let deltas = self.generation.stop(&applied.folder.tokenizer)?;
-        Ok(self.events(deltas).collect())
+        let mut events = Vec::new();
+        self.tell(deltas, &mut events);
+        Ok(events)
     }
 
-    fn events(&self, deltas: Vec<Delta>) -> impl Iterator<Item = Event> {
-        deltas.into_iter().flat_map(move |delta| {
-            let index = delta.row as u64;
-            let whole = delta.finished.map(|finish| {
-                Event::Prediction(Prediction {
+    fn tell(&mut self, deltas: Vec<Delta>, events: &mut Vec<Event>) {
+        for Delta { row, mut text, tokens, finished } in deltas {
+            let index = row as u64;
+            let mut label = self.generation.text(row);
+            if let Some(begun) = self.begun.get_mut(row) {
+                label = label.trim_start();
+                if !*begun {
+                    text = text.trim_start().to_owned();
+                    *begun = !text.is_empty();
+                }
+            }
+            if !text.is_empty() {
+                events.push(Event::TextDelta(TextDelta { index, text }));
+            }
+            if let Some(finish) = finished {
+                events.push(Event::Prediction(Prediction {
                     index,
-                    label: self.generation.text(delta.row).to_owned(),
+                    label: label.to_owned(),
                     scores: Vec::new(),
                     finish_reason: Some(finish),
-                    prompt_tokens: Some(self.generation.prompt_tokens(delta.row)),
-                    completion_tokens: Some(delta.tokens),
-                })
-            });
-            let piece = (!delta.text.is_empty()).then_some(TextDelta { index, text: delta.text });
-            piece.map(Event::TextDelta).into_iter().chain(whole)
-        })
+                    prompt_tokens: Some(self.generation.prompt_tokens(row)),
+                    completion_tokens: Some(tokens),
+                }));
+            }
+        }
     }
 }
 
