@@ -387,7 +387,7 @@ async function handle(command, files) {
       if (!applied) return fail('There is no trained model yet.', 'Finish a run, or open an adapter, first.');
       if (!data) return fail('No data is open.', 'Choose a file of examples first.');
       const table = heldOut ?? data;
-      if (!table.header.includes(command.label_column)) return fail(`${table.name} has no column ${command.label_column}`, 'Set data.label_column to one of the file’s columns.');
+      if (!table.header.includes(command.columns.label)) return fail(`${table.name} has no column ${command.columns.label}`, 'Set data.label_column to one of the file’s columns.');
       emit({ type: 'warning', message: `${table.name}: 2 rows cannot be used` });
       emit({ type: 'state', state: 'evaluating' });
       work = [
