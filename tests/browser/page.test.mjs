@@ -27,7 +27,7 @@ test('from machine to result, with a pause in between', async (t) => {
 
   await at(page, 'start').click()
   await at(page, 'loss-value').filter({ hasText: /\d/ }).waitFor()
-  await at(page, 'pause').click()
+  await at(page, 'pause').press('Enter')
   await at(page, 'resume').waitFor()
   const paused = (await events(page, 'step')).length
   assert.ok(paused < 40)
