@@ -247,28 +247,30 @@ impl Plugins {
 /// one holds the same memory.
 #[derive(Default)]
 pub struct Shared {
-    key: Option<(String, Packing, bool)>,
+    /// The device that has them, and how it holds them.
+    kept: Option<(Opened, Packing, bool)>,
     params: HashMap<String, Param>,
 }
 
 impl Shared {
     /// Those that can be taken as a configuration wants its base held; none where they were held otherwise.
     pub fn take(&self, opened: &Opened, packing: Packing, half: bool) -> HashMap<String, Param> {
-        match &self.key {
-            Some(key) if *key == (opened.info.id.clone(), packing, half) && opened.check().is_ok() => {
-                self.params.clone()
-            }
-            _ => HashMap::new(),
-        }
+        if self.fits(opened, packing, half) { self.params.clone() } else { HashMap::new() }
+    }
+
+    /// A device that was lost took its tensors along, whatever was opened in its place.
+    fn fits(&self, opened: &Opened, packing: Packing, half: bool) -> bool {
+        self.kept.as_ref().is_some_and(|(device, kept, kept_half)| {
+            device.info.id == opened.info.id && device.check().is_ok() && (*kept, *kept_half) == (packing, half)
+        })
     }
 
     /// Remembers a model's frozen weights.
     pub fn keep(&mut self, opened: &Opened, packing: Packing, half: bool, model: &Llama) {
-        let key = (opened.info.id.clone(), packing, half);
-        if self.key.as_ref() != Some(&key) {
+        if !self.fits(opened, packing, half) {
             self.params.clear();
-            self.key = Some(key);
         }
+        self.kept = Some((opened.clone(), packing, half));
         let mut model = model.clone();
         for param in model.params_mut() {
             // A head belongs to one model, whoever brought it.
@@ -279,7 +281,7 @@ impl Shared {
     }
 
     pub fn clear(&mut self) {
-        (self.key, self.params) = (None, HashMap::new());
+        (self.kept, self.params) = (None, HashMap::new());
     }
 }
 
