@@ -22,10 +22,21 @@ use super::{
 };
 
 static STOCK: AtomicBool = AtomicBool::new(false);
+static CORES: AtomicBool = AtomicBool::new(false);
 
 /// Takes Burn's stock operations instead, from here on (`kernels: stock`).
 pub fn use_stock(stock: bool) {
     STOCK.store(stock, Ordering::Relaxed);
+}
+
+/// Whether the GPU is a card with many cores, or a few threads of a CPU that imitate one: the kernels for the one are slow on
+/// the other. Results differ in the order of sums.
+pub fn use_cores(cores: bool) {
+    CORES.store(cores, Ordering::Relaxed);
+}
+
+fn cores() -> bool {
+    CORES.load(Ordering::Relaxed)
 }
 
 /// A kernel and the types of the numbers it reads and writes: what its source depends on, by which [`KernelId`] tells two
@@ -43,14 +54,40 @@ enum Kernel {
     Rotate {
         inverse: bool,
     },
-    RmsScale,
-    RmsNormGrad,
-    CausalSoftmax,
-    CausalSoftmaxGrad,
+    RmsScale(Rows),
+    RmsNormGrad(Rows),
+    CausalSoftmax(Rows),
+    CausalSoftmaxGrad(Rows),
     Swiglu,
     SwigluGrad,
     /// Rows of a matrix in GGML's blocks of this number.
     PackedRows(u32),
+}
+
+/// Who goes along a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Rows {
+    Thread,
+    Workgroup,
+}
+
+impl Rows {
+    fn choose() -> Self {
+        if cores() { Self::Workgroup } else { Self::Thread }
+    }
+
+    /// Workgroups for that many rows.
+    fn groups(self, rows: usize) -> usize {
+        match self {
+            Self::Thread => groups(rows),
+            Self::Workgroup => rows,
+        }
+    }
+}
+
+/// Workgroups of so many threads.
+fn groups(threads: usize) -> usize {
+    threads.div_ceil(WORKGROUP as usize)
 }
 
 impl KernelSource for Source {
@@ -58,10 +95,14 @@ impl KernelSource for Source {
         let source = match self.kernel {
             Kernel::Product(kernel) => kernel.source(),
             Kernel::Rotate { inverse } => wgsl::rotate(inverse),
-            Kernel::RmsScale => wgsl::RMS_SCALE.into(),
-            Kernel::RmsNormGrad => wgsl::RMS_NORM_GRAD.into(),
-            Kernel::CausalSoftmax => wgsl::CAUSAL_SOFTMAX.into(),
-            Kernel::CausalSoftmaxGrad => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
+            Kernel::RmsScale(Rows::Thread) => wgsl::RMS_SCALE.into(),
+            Kernel::RmsScale(Rows::Workgroup) => wgsl::rows::rms_scale(),
+            Kernel::RmsNormGrad(Rows::Thread) => wgsl::RMS_NORM_GRAD.into(),
+            Kernel::RmsNormGrad(Rows::Workgroup) => wgsl::rows::rms_norm_grad(),
+            Kernel::CausalSoftmax(Rows::Thread) => wgsl::CAUSAL_SOFTMAX.into(),
+            Kernel::CausalSoftmax(Rows::Workgroup) => wgsl::rows::causal_softmax(),
+            Kernel::CausalSoftmaxGrad(Rows::Thread) => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
+            Kernel::CausalSoftmaxGrad(Rows::Workgroup) => wgsl::rows::causal_softmax_grad(),
             Kernel::Swiglu => wgsl::SWIGLU.into(),
             Kernel::SwigluGrad => wgsl::SWIGLU_GRAD.into(),
             Kernel::PackedRows(id) => wgsl::packed::rows(packed::kind(id)),
@@ -90,15 +131,20 @@ fn wgpu_only(tensor: &CubeTensor) {
     assert!(matches!(tensor.device, burn_cubecl::CubeDevice::Wgpu(_)), "a packed weight on another runtime than wgpu");
 }
 
-/// Runs `kernel` over `inputs` with `threads` a batch, into a new tensor of `shape` and `dtype`.
+/// Runs `kernel` over `inputs` in so many workgroups a batch, into a new tensor of `shape` and `dtype`.
 fn launch(
     kernel: Kernel,
     inputs: &[CubeTensor],
     (shape, dtype): (Shape, DType),
-    threads: usize,
+    groups: usize,
     batch: usize,
     sizes: [u32; 4],
 ) -> CubeTensor {
+    let threads = match kernel {
+        // What a workgroup has does not depend on how many there are.
+        Kernel::Product(product) => product.workgroups(0, 0).1,
+        _ => WORKGROUP,
+    };
     let first = &inputs[0];
     let client = first.client.clone();
     let buffer = client.empty(shape.num_elements() * dtype.size());
@@ -106,14 +152,14 @@ fn launch(
     let types = inputs.iter().map(|t| t.dtype).chain([dtype]).enumerate();
     let half = types.fold(0, |half, (i, dtype)| half | u8::from(dtype == DType::F16) << i);
     let source = Source { kernel, half };
-    let groups = threads.div_ceil(WORKGROUP as usize) as u32;
+    let groups = groups as u32;
     // A dispatch is at most 65,535 workgroups wide.
     let wide = groups.clamp(1, 32_768);
     let mut buffers: Vec<_> = inputs.iter().map(|t| t.handle.clone().binding()).collect();
     buffers.push(output.handle.clone().binding());
     let words = sizes.chunks(2).map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32).collect();
     client.launch(
-        Box::new(SourceKernel::new(source, CubeDim::new_1d(WORKGROUP))),
+        Box::new(SourceKernel::new(source, CubeDim::new_1d(threads))),
         CubeCount::Static(wide, groups.div_ceil(wide).max(1), batch as u32),
         KernelArguments::new().with_buffers(buffers).with_info(MetadataBindingInfo::custom(words)),
     );
@@ -129,12 +175,12 @@ impl KernelOps for CubeBackend {
         if !applies(&lhs) || batch > 65_535 || shape.num_elements() == 0 || k == 0 {
             return stock::product::<Self>(lhs, rhs, ta, tb, dtype);
         }
-        let kernel = ProductKernel::choose(m, n, k, ta, tb);
+        let kernel = ProductKernel::choose([batch, m, n, k], ta, tb, cores());
         launch(
             Kernel::Product(kernel),
             &[into_contiguous(lhs), into_contiguous(rhs)],
             (shape, dtype),
-            kernel.tiles(m, n),
+            kernel.workgroups(m, n).0,
             batch,
             [m as u32, n as u32, k as u32, 0],
         )
@@ -156,7 +202,7 @@ impl KernelOps for CubeBackend {
             Kernel::Rotate { inverse },
             &[into_contiguous(x), into_contiguous(cos), into_contiguous(sin)],
             (shape, dtype),
-            pairs,
+            groups(pairs),
             1,
             sizes,
         )
@@ -168,8 +214,15 @@ impl KernelOps for CubeBackend {
             return stock::rms_scale::<Self>(x, m, eps);
         }
         let sizes = [shape[0] as u32, shape[1] as u32, m.shape()[0] as u32, eps.to_bits()];
-        let rows = shape[0];
-        launch(Kernel::RmsScale, &[into_contiguous(x), into_contiguous(m)], (shape, dtype), rows, 1, sizes)
+        let (rows, along) = (shape[0], Rows::choose());
+        launch(
+            Kernel::RmsScale(along),
+            &[into_contiguous(x), into_contiguous(m)],
+            (shape, dtype),
+            along.groups(rows),
+            1,
+            sizes,
+        )
     }
 
     fn rms_norm_grad(x: FloatTensor<Self>, w: FloatTensor<Self>, g: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
@@ -178,9 +231,9 @@ impl KernelOps for CubeBackend {
             return stock::rms_norm_grad::<Self>(x, w, g, eps);
         }
         let sizes = [shape[0] as u32, shape[1] as u32, 0, eps.to_bits()];
-        let rows = shape[0];
+        let (rows, along) = (shape[0], Rows::choose());
         let inputs = [into_contiguous(x), into_contiguous(w), into_contiguous(g)];
-        launch(Kernel::RmsNormGrad, &inputs, (shape, dtype), rows, 1, sizes)
+        launch(Kernel::RmsNormGrad(along), &inputs, (shape, dtype), along.groups(rows), 1, sizes)
     }
 
     fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32, dtype: DType) -> FloatTensor<Self> {
@@ -189,9 +242,9 @@ impl KernelOps for CubeBackend {
             let device = scores.device.clone();
             return stock::causal_softmax::<Self>(scores, queries, scale, dtype, &device);
         }
-        let rows = shape[0] * shape[1];
+        let (rows, along) = (shape[0] * shape[1], Rows::choose());
         let sizes = [rows as u32, shape[2] as u32, queries as u32, scale.to_bits()];
-        launch(Kernel::CausalSoftmax, &[into_contiguous(scores)], (shape, dtype), rows, 1, sizes)
+        launch(Kernel::CausalSoftmax(along), &[into_contiguous(scores)], (shape, dtype), along.groups(rows), 1, sizes)
     }
 
     fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
@@ -199,10 +252,10 @@ impl KernelOps for CubeBackend {
         if !applies(&p) || shape.num_elements() == 0 {
             return stock::causal_softmax_grad::<Self>(p, g, scale, dtype);
         }
-        let rows = shape[0] * shape[1];
+        let (rows, along) = (shape[0] * shape[1], Rows::choose());
         let sizes = [rows as u32, shape[2] as u32, 0, scale.to_bits()];
         let inputs = [into_contiguous(p), into_contiguous(g)];
-        launch(Kernel::CausalSoftmaxGrad, &inputs, (shape, dtype), rows, 1, sizes)
+        launch(Kernel::CausalSoftmaxGrad(along), &inputs, (shape, dtype), along.groups(rows), 1, sizes)
     }
 
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -212,7 +265,7 @@ impl KernelOps for CubeBackend {
             return stock::swiglu::<Self>(gate, up);
         }
         let inputs = [into_contiguous(gate), into_contiguous(up)];
-        launch(Kernel::Swiglu, &inputs, (shape, dtype), all, 1, [all as u32, 0, 0, 0])
+        launch(Kernel::Swiglu, &inputs, (shape, dtype), groups(all), 1, [all as u32, 0, 0, 0])
     }
 
     fn swiglu_grad(gate: FloatTensor<Self>, up: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -222,7 +275,7 @@ impl KernelOps for CubeBackend {
             return stock::swiglu_grad::<Self>(gate, up, g);
         }
         let inputs = [into_contiguous(gate), into_contiguous(up), into_contiguous(g)];
-        launch(Kernel::SwigluGrad, &inputs, (shape, dtype), all, 1, [all as u32, 0, 0, 0])
+        launch(Kernel::SwigluGrad, &inputs, (shape, dtype), groups(all), 1, [all as u32, 0, 0, 0])
     }
 
     fn packed_product(
@@ -236,12 +289,12 @@ impl KernelOps for CubeBackend {
         wgpu_only(&x);
         let (n, k) = if transposed { (rows, columns) } else { (columns, rows) };
         let (m, dtype) = (x.shape()[0], x.dtype);
-        let kernel = ProductKernel::packed(m, n, k, transposed, packed::kind(kind));
+        let kernel = ProductKernel::packed([m, n, k], transposed, packed::kind(kind), cores());
         launch(
             Kernel::Product(kernel),
             &[into_contiguous(x), into_contiguous(words)],
             (Shape::from(vec![m, n]), dtype),
-            kernel.tiles(m, n),
+            kernel.workgroups(m, n).0,
             1,
             [m as u32, n as u32, k as u32, 0],
         )
@@ -256,7 +309,7 @@ impl KernelOps for CubeBackend {
             Kernel::PackedRows(kind),
             &[into_contiguous(ids), into_contiguous(words)],
             (shape, DType::F32),
-            count * columns / 4,
+            groups(count * columns / 4),
             1,
             sizes,
         )

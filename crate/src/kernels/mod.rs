@@ -15,11 +15,13 @@ mod stock;
 mod wgsl;
 
 #[cfg(test)]
+mod cut_tests;
+#[cfg(test)]
 mod half_tests;
 #[cfg(test)]
 mod tests;
 
-pub use cube::use_stock;
+pub use cube::{use_cores, use_stock};
 pub use packed::Packed;
 
 use burn::{

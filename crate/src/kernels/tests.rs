@@ -12,7 +12,7 @@ use rand::Rng;
 use super::*;
 use crate::{device::Opened, weights::ggml::GgmlType};
 
-fn gpu() -> Option<&'static Opened> {
+pub(super) fn gpu() -> Option<&'static Opened> {
     // Once: tests run side by side.
     static GPU: std::sync::OnceLock<Opened> = std::sync::OnceLock::new();
     std::env::var_os("PADDOCK_TEST_GPU").map(|_| {

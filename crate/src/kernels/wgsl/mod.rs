@@ -2,6 +2,8 @@
 //! written in the types of their buffers (`T0` of the first, and so on: [`typed`]) and computed with in f32.
 
 pub mod packed;
+pub mod rows;
+mod shared;
 
 use std::fmt::Write;
 
@@ -10,13 +12,26 @@ use crate::weights::ggml::GgmlType;
 /// Threads a workgroup; each computes one tile of a product, one pair of a rotation or one row of a softmax.
 pub const WORKGROUP: u32 = 64;
 
+/// How a product is divided among threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cut {
+    /// Each thread computes that many rows and columns (4 or 8) by itself: for a CPU that imitates a GPU, and for sizes
+    /// that are no multiples of four.
+    Alone(usize, usize),
+    /// A workgroup computes `rows` by `columns` out of shared memory, each thread `each` by `each`.
+    Shared { rows: usize, columns: usize, each: usize },
+    /// A workgroup computes 16 by 16, each thread a slice of the sums: for small results of long sums.
+    Sliced,
+}
+
 /// What a product's source depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProductKernel {
     pub ta: bool,
     pub tb: bool,
-    /// Rows and columns of the register tile that one thread computes: 4 or 8.
-    pub tile: (usize, usize),
+    pub cut: Cut,
+    /// The result is stored in fours.
+    pub wide: bool,
     /// Every run along memory is a multiple of four floats: loads of `vec4`.
     pub vec4: bool,
     /// B is a matrix in GGML's blocks of this number ([`GgmlType::id`]), read through `w4`.
@@ -50,50 +65,96 @@ READER@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @bu
   let batch = wg.z;
 ";
 
+/// Takes this one for every product that it can do.
+#[cfg(test)]
+pub static FORCED: std::sync::Mutex<Option<Cut>> = std::sync::Mutex::new(None);
+
+impl Cut {
+    /// The largest parts that still give all cores something to do.
+    fn choose(batch: usize, m: usize, n: usize, k: usize) -> Self {
+        #[cfg(test)]
+        if let Some(cut) = *FORCED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            return cut;
+        }
+        let parts = |size: usize| batch * m.div_ceil(size) * n.div_ceil(size);
+        let square = |size, each| Self::Shared { rows: size, columns: size, each };
+        if m.min(n) <= shared::SLICED && k >= 64 {
+            Self::Sliced
+        } else if parts(128) >= 128 {
+            square(128, 8)
+        } else if parts(64) >= 96 {
+            square(64, 4)
+        } else if parts(32) >= 64 || k < 256 {
+            square(32, 4)
+        } else {
+            Self::Sliced
+        }
+    }
+}
+
 impl ProductKernel {
-    /// The kernel for a product of these sizes.
-    pub fn choose(m: usize, n: usize, k: usize, ta: bool, tb: bool) -> Self {
+    /// The kernel for so many products of these sizes. `cores`: on a card that has many of them.
+    pub fn choose([batch, m, n, k]: [usize; 4], ta: bool, tb: bool, cores: bool) -> Self {
         let along_a = if ta { m } else { k };
         let along_b = if tb { k } else { n };
         let vec4 = [k, along_a, along_b].iter().all(|n| n.is_multiple_of(4));
         // A tile wider than the result would only compute what is thrown away.
         let fit = |size: usize| if vec4 && size > 4 { 8 } else { 4 };
-        Self { ta, tb, tile: (fit(m), fit(n)), vec4, packed: None }
+        let alone = Cut::Alone(fit(m), fit(n));
+        let cut = if cores && vec4 { Cut::choose(batch, m, n, k) } else { alone };
+        let wide = n.is_multiple_of(4) && matches!(cut, Cut::Shared { .. });
+        Self { ta, tb, cut, wide, vec4, packed: None }
     }
 
     /// The kernel for a product of rows `m` with a packed matrix: `A·Bᵀ`, or `A·B` where `tb` is false.
-    pub fn packed(m: usize, n: usize, k: usize, tb: bool, kind: GgmlType) -> Self {
-        Self { packed: Some(kind.id()), ..Self::choose(m, n, k, false, tb) }
+    pub fn packed([m, n, k]: [usize; 3], tb: bool, kind: GgmlType, cores: bool) -> Self {
+        Self { packed: Some(kind.id()), ..Self::choose([1, m, n, k], false, tb, cores) }
     }
 
-    /// Tiles in a result of `m` by `n`.
-    pub fn tiles(&self, m: usize, n: usize) -> usize {
-        m.div_ceil(self.tile.0) * n.div_ceil(self.tile.1)
+    /// Workgroups for a result of `m` by `n`, and the threads of each.
+    pub fn workgroups(&self, m: usize, n: usize) -> (usize, u32) {
+        let tiles = |rows: usize, columns: usize| m.div_ceil(rows) * n.div_ceil(columns);
+        match self.cut {
+            Cut::Alone(rows, columns) => (tiles(rows, columns).div_ceil(WORKGROUP as usize), WORKGROUP),
+            Cut::Shared { rows, columns, each } => (tiles(rows, columns), shared::threads(rows, columns, each) as u32),
+            Cut::Sliced => (tiles(shared::SLICED, shared::SLICED), 256),
+        }
+    }
+
+    /// `w4` for the packed operand, where there is one.
+    fn reader(&self) -> Option<String> {
+        // A row of the packed matrix runs along k where it is read transposed, else along n.
+        let inner = if self.tb { "size[2]" } else { "size[1]" };
+        self.packed.and_then(GgmlType::from_id).map(|kind| packed::reader(kind, inner))
     }
 
     pub fn source(&self) -> String {
-        let reader = self.packed.and_then(GgmlType::from_id).map(|kind| {
-            // A row of the packed matrix runs along k where it is read transposed, else along n.
-            packed::reader(kind, if self.tb { "size[2]" } else { "size[1]" })
-        });
+        match self.cut {
+            Cut::Alone(rows, columns) => self.alone((rows, columns)),
+            Cut::Shared { rows, columns, each } => shared::tiled(self, rows, columns, each),
+            Cut::Sliced => shared::sliced(self),
+        }
+    }
+
+    fn alone(&self, tile: (usize, usize)) -> String {
+        let reader = self.reader();
         let (a, b) = if self.vec4 { ("V0", "V1") } else { ("T0", "T1") };
         let head = HEAD
             .replace("ELEM_A", a)
             .replace("ELEM_B", if reader.is_some() { "u32" } else { b })
             .replace("READER", &reader.unwrap_or_default())
-            .replace("TILE_M", &self.tile.0.to_string())
-            .replace("TILE_N", &self.tile.1.to_string());
+            .replace("TILE_M", &tile.0.to_string())
+            .replace("TILE_N", &tile.1.to_string());
         let mut s = head;
         // Writing to a String cannot fail.
-        let _ = if self.vec4 { self.vectors(&mut s) } else { self.scalars(&mut s) };
+        let _ = if self.vec4 { self.vectors(&mut s, tile) } else { self.scalars(&mut s, tile) };
         s.push_str("}\n");
         s
     }
 
     /// Steps of four along k: rows of A as `vec4` over k, columns of B in groups of `vec4` over n.
-    fn vectors(&self, s: &mut String) -> std::fmt::Result {
+    fn vectors(&self, s: &mut String, (tm, tn): (usize, usize)) -> std::fmt::Result {
         const LANE: [&str; 4] = ["x", "y", "z", "w"];
-        let (tm, tn) = self.tile;
         let groups = tn / 4;
         for i in 0..tm {
             for j in 0..groups {
@@ -177,8 +238,7 @@ impl ProductKernel {
     }
 
     /// Any shape, one float at a time.
-    fn scalars(&self, s: &mut String) -> std::fmt::Result {
-        let (tm, tn) = self.tile;
+    fn scalars(&self, s: &mut String, (tm, tn): (usize, usize)) -> std::fmt::Result {
         for i in 0..tm {
             for j in 0..tn {
                 writeln!(s, "var c{i}_{j} = 0f;")?;

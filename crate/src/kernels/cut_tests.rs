@@ -1,0 +1,136 @@
+//! The kernels for a graphics card's many cores, each forced in turn, on whatever GPU `PADDOCK_TEST_GPU` gives.
+
+#![allow(clippy::disallowed_methods)]
+
+use super::{
+    measure::product_rate,
+    tests::{assert_close, blocks, gpu, operands, oracle, random, values},
+    wgsl::{Cut, FORCED},
+    *,
+};
+use crate::weights::ggml::GgmlType;
+
+const CUTS: [Cut; 6] = [
+    Cut::Shared { rows: 128, columns: 128, each: 8 },
+    Cut::Shared { rows: 64, columns: 64, each: 8 },
+    Cut::Shared { rows: 64, columns: 64, each: 4 },
+    Cut::Shared { rows: 32, columns: 64, each: 4 },
+    Cut::Shared { rows: 32, columns: 32, each: 4 },
+    Cut::Sliced,
+];
+
+/// Sizes around those of the parts, in fours.
+const SHAPES: [(usize, usize, usize, usize); 6] =
+    [(1, 4, 4, 4), (2, 36, 68, 20), (1, 128, 132, 64), (3, 8, 200, 256), (1, 200, 8, 100), (1, 260, 196, 36)];
+
+/// Every cut for every product of the test; the choice for the rows' kernels as well.
+fn with_cuts(test: impl Fn(&str)) {
+    use_cores(true);
+    for cut in CUTS {
+        *FORCED.lock().expect("no test failed here") = Some(cut);
+        test(&format!("{cut:?}"));
+    }
+    *FORCED.lock().expect("no test failed here") = None;
+    use_cores(gpu().is_some_and(|opened| !opened.info.software));
+}
+
+#[test]
+fn every_cut_of_a_product_is_the_stock_product() {
+    let Some(opened) = gpu() else { return };
+    let half = opened.info.features.iter().any(|feature| feature == "shader-f16");
+    with_cuts(|cut| {
+        for layout in [Layout::Nn, Layout::Nt, Layout::Tn] {
+            for shape in SHAPES {
+                let (a, b) = operands(shape, layout, &opened.device);
+                let case = format!("{cut} {layout:?} {shape:?}");
+                assert_close(&case, product(a.clone(), b.clone(), layout), oracle(a.clone(), b.clone(), layout), 1e-5);
+                if half {
+                    let a = a.cast(DType::F16);
+                    let stock = oracle(a.clone().cast(DType::F32), b.clone(), layout);
+                    assert_close(&format!("{case} f16"), product_as(DType::F32, a, b, layout), stock, 1e-5);
+                }
+            }
+        }
+        for kind in [GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::F16] {
+            for rows in [4, 40, 150] {
+                let packed = Packed::new(kind, [96, 64], &blocks(kind, 96, 64), &opened.device);
+                let dense = packed.select(packed.ids(0..96));
+                let x = random([rows, 64], 12, &opened.device);
+                let case = format!("{cut} {kind:?} {rows} rows");
+                assert_close(&case, packed.linear(x.clone()), matmul(x, dense.clone(), Layout::Nt), 1e-5);
+                let g = random([rows, 96], 13, &opened.device);
+                assert_close(&format!("{case} back"), packed.back(g.clone()), matmul(g, dense, Layout::Nn), 1e-5);
+            }
+        }
+    });
+}
+
+#[test]
+fn rows_by_workgroups_are_rows_by_threads() {
+    let Some(opened) = gpu() else { return };
+    let device = &opened.device;
+    let (x, g) = (random([37, 100], 1, device), random([37, 100], 2, device));
+    let w = random([1, 100], 3, device);
+    let scores = random([3, 20, 130], 4, device);
+    let all = || {
+        let leaf = x.clone().autodiff().require_grad();
+        let y = rms_norm(leaf.clone(), w.clone().autodiff(), 1e-5);
+        let grads = (y.clone() * g.clone().autodiff()).sum().backward();
+        let s = scores.clone().autodiff().require_grad();
+        let p = causal_softmax(s.clone(), 10, 0.3, DType::F32);
+        let soft = (p.clone() * scores.clone().autodiff()).sum().backward();
+        let (dx, ds) = (leaf.grad(&grads).expect("gradient"), s.grad(&soft).expect("gradient"));
+        (y.inner(), dx, p.inner(), ds)
+    };
+    use_cores(false);
+    let threads = all();
+    // What is queued would take the other kernels.
+    let seen = values(threads.1.clone()).len() + values(threads.3.clone()).len();
+    assert_eq!(seen, 3700 + 7800);
+    use_cores(true);
+    let groups = all();
+    assert_close("rms_norm", groups.0, threads.0, 1e-6);
+    assert_close("rms_norm gradient", groups.1, threads.1, 1e-5);
+    assert_close("softmax", groups.2, threads.2, 1e-6);
+    assert_close("softmax gradient", groups.3, threads.3, 1e-5);
+    use_cores(!opened.info.software);
+}
+
+/// For choosing: `PADDOCK_TEST_GPU=1 cargo test --release -p paddock --lib -- --ignored --nocapture rates_of_the_cuts`.
+#[test]
+#[ignore = "prints rates for a person to compare"]
+fn rates_of_the_cuts() {
+    let opened = gpu().expect("PADDOCK_TEST_GPU is set");
+    println!("{}", opened.info.name);
+    let shapes = [
+        ([4096, 4096, 4096], Layout::Nt),
+        ([2048, 2048, 2048], Layout::Nt),
+        ([2048, 2048, 2048], Layout::Nn),
+        ([2048, 2048, 2048], Layout::Tn),
+        ([512, 576, 576], Layout::Nt),
+        ([512, 1536, 576], Layout::Nt),
+        ([512, 576, 1536], Layout::Nt),
+        ([512, 576, 1536], Layout::Nn),
+        ([512, 49152, 576], Layout::Nt),
+        ([512, 8, 576], Layout::Nt),
+        ([512, 576, 8], Layout::Nt),
+        ([8, 576, 512], Layout::Tn),
+    ];
+    for (shape, layout) in shapes {
+        let mut line = format!("{layout:?} {shape:?} GFLOP/s:");
+        let cuts = std::iter::once((None, true)).chain(CUTS.map(|cut| (Some(cut), true))).chain([(None, false)]);
+        for (cut, cores) in cuts {
+            use_cores(cores);
+            *FORCED.lock().expect("no test failed here") = cut;
+            let rate = pollster::block_on(product_rate(&opened.device, shape, layout, false)).expect("a rate");
+            let name = match cut {
+                Some(Cut::Shared { rows, columns, each }) => format!("{rows}x{columns}/{each}"),
+                Some(cut) => format!("{cut:?}"),
+                None if cores => "chosen".into(),
+                None => "alone".into(),
+            };
+            line += &format!("  {name} {:.0}", rate / 1e9);
+        }
+        println!("{line}");
+    }
+}
