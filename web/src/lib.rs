@@ -50,7 +50,7 @@ pub async fn product_rate(
     let choice = if gpu { DeviceChoice::Gpu } else { DeviceChoice::Cpu };
     let rate = async {
         let (opened, _) = device::open(choice).await?;
-        product_rate_on(&opened.device, [m, n, k], layout, stock).await
+        product_rate_on(&opened.device, [m, n, k], layout, false, stock).await
     };
     rate.await.map_err(|error| JsValue::from(error.to_string()))
 }

@@ -18,25 +18,27 @@ use cubecl::{
 
 use super::{
     KernelOps, packed, product_shape, stock,
-    wgsl::{self, ProductKernel, WORKGROUP},
+    wgsl::{self, Card, ProductKernel, WORKGROUP},
 };
 
 static STOCK: AtomicBool = AtomicBool::new(false);
 static CORES: AtomicBool = AtomicBool::new(false);
+static MATRICES: AtomicBool = AtomicBool::new(false);
 
 /// Takes Burn's stock operations instead, from here on (`kernels: stock`).
 pub fn use_stock(stock: bool) {
     STOCK.store(stock, Ordering::Relaxed);
 }
 
-/// Whether the GPU is a card with many cores, or a few threads of a CPU that imitate one: the kernels for the one are slow on
-/// the other. Results differ in the order of sums.
-pub fn use_cores(cores: bool) {
-    CORES.store(cores, Ordering::Relaxed);
+/// What the GPU is: the kernels for a card are slow on a CPU that imitates one, and the other way. Results differ in the
+/// order of sums.
+pub fn use_card(card: Card) {
+    CORES.store(card.cores, Ordering::Relaxed);
+    MATRICES.store(card.matrices, Ordering::Relaxed);
 }
 
-fn cores() -> bool {
-    CORES.load(Ordering::Relaxed)
+pub(super) fn card() -> Card {
+    Card { cores: CORES.load(Ordering::Relaxed), matrices: MATRICES.load(Ordering::Relaxed) }
 }
 
 /// A kernel and the types of the numbers it reads and writes: what its source depends on, by which [`KernelId`] tells two
@@ -73,7 +75,7 @@ enum Rows {
 
 impl Rows {
     fn choose() -> Self {
-        if cores() { Self::Workgroup } else { Self::Thread }
+        if card().cores { Self::Workgroup } else { Self::Thread }
     }
 
     /// Workgroups for that many rows.
@@ -175,7 +177,12 @@ impl KernelOps for CubeBackend {
         if !applies(&lhs) || batch > 65_535 || shape.num_elements() == 0 || k == 0 {
             return stock::product::<Self>(lhs, rhs, ta, tb, dtype);
         }
-        let kernel = ProductKernel::choose([batch, m, n, k], ta, tb, cores());
+        let sizes = [batch, m, n, k];
+        let kernel = if lhs.dtype == DType::F16 && rhs.dtype == DType::F16 {
+            ProductKernel::of_halves(sizes, ta, tb, dtype == DType::F16, card())
+        } else {
+            ProductKernel::choose(sizes, ta, tb, card())
+        };
         launch(
             Kernel::Product(kernel),
             &[into_contiguous(lhs), into_contiguous(rhs)],
@@ -289,7 +296,8 @@ impl KernelOps for CubeBackend {
         wgpu_only(&x);
         let (n, k) = if transposed { (rows, columns) } else { (columns, rows) };
         let (m, dtype) = (x.shape()[0], x.dtype);
-        let kernel = ProductKernel::packed([m, n, k], transposed, packed::kind(kind), cores());
+        let halves = (dtype == DType::F16, dtype == DType::F16);
+        let kernel = ProductKernel::packed([m, n, k], transposed, packed::kind(kind), halves, card());
         launch(
             Kernel::Product(kernel),
             &[into_contiguous(x), into_contiguous(words)],
