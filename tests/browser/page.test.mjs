@@ -202,12 +202,12 @@ test('the task and its columns are chosen from what the file fits', async (t) =>
   assert.equal(await at(page, 'shape').count(), 0, 'there is one shape only')
   assert.match(await at(page, 'preview').locator('th', { hasText: 'context' }).getAttribute('class'), /role-extra/)
   assert.match(await at(page, 'tasks').textContent(), /Makes a haiku of a text/, 'a scenario without words here has the engine’s')
-  assert.ok(await at(page, 'next-data').isEnabled())
+  await at(page, 'next-data').and(page.locator(':enabled')).waitFor()
 
   // What the columns' names do not tell, the person does.
   assert.match(await at(page, 'task-summarization-why').textContent(), /Text \+ Summary/)
   await task('summarization').check()
-  assert.ok(await at(page, 'next-data').isDisabled())
+  await at(page, 'next-data').and(page.locator(':disabled')).waitFor()
   await at(page, 'text-column').selectOption('context')
   await at(page, 'summary-column').selectOption('context')
   await page.getByText('Text and Summary cannot be the same column').waitFor()

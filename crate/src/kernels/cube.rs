@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::{
     backend::{
         TensorMetadata,
+        ops::FloatTensorOps,
         tensor::{FloatTensor, IntTensor},
         wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous},
     },
@@ -17,7 +18,7 @@ use cubecl::{
 };
 
 use super::{
-    KernelOps, packed, product_shape, stock,
+    KernelOps, Stored, packed, product_shape, stock,
     wgsl::{self, Card, ProductKernel, WORKGROUP},
 };
 
@@ -152,7 +153,7 @@ fn launch(
     let buffer = client.empty(shape.num_elements() * dtype.size());
     let output = CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, buffer, dtype);
     let types = inputs.iter().map(|t| t.dtype).chain([dtype]).enumerate();
-    let half = types.fold(0, |half, (i, dtype)| half | u8::from(dtype == DType::F16) << i);
+    let half = types.fold(0u8, |half, (i, dtype)| half | u8::from(dtype == DType::F16) << i);
     let source = Source { kernel, half };
     let groups = groups as u32;
     // A dispatch is at most 65,535 workgroups wide.
@@ -169,16 +170,25 @@ fn launch(
 }
 
 impl KernelOps for CubeBackend {
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool, dtype: DType) -> FloatTensor<Self> {
+    fn product(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        ta: bool,
+        tb: bool,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
         let shape = product_shape(&lhs.shape(), &rhs.shape(), ta, tb);
-        let k = lhs.shape()[if ta { 1 } else { 2 }];
-        let (batch, m, n) = (shape[0], shape[1], shape[2]);
+        let rank = shape.num_dims();
+        let k = lhs.shape()[if ta { rank - 2 } else { rank - 1 }];
+        let (batch, m, n) = (if rank > 2 { shape[0] } else { 1 }, shape[rank - 2], shape[rank - 1]);
         // A dispatch is at most 65,535 deep.
-        if !applies(&lhs) || batch > 65_535 || shape.num_elements() == 0 || k == 0 {
-            return stock::product::<Self>(lhs, rhs, ta, tb, dtype);
+        if !applies(&lhs) || rank > 3 || batch > 65_535 || shape.num_elements() == 0 || k == 0 {
+            return stock::product::<Self>(lhs, rhs, ta, tb, scale, dtype);
         }
         let sizes = [batch, m, n, k];
-        let kernel = if lhs.dtype == DType::F16 && rhs.dtype == DType::F16 {
+        // Matrix units do not scale.
+        let kernel = if (lhs.dtype, rhs.dtype, scale) == (DType::F16, DType::F16, 1.0) {
             ProductKernel::of_halves(sizes, ta, tb, dtype == DType::F16, card())
         } else {
             ProductKernel::choose(sizes, ta, tb, card())
@@ -189,7 +199,36 @@ impl KernelOps for CubeBackend {
             (shape, dtype),
             kernel.workgroups(m, n).0,
             batch,
-            [m as u32, n as u32, k as u32, 0],
+            [m as u32, n as u32, k as u32, scale.to_bits()],
+        )
+    }
+
+    fn product_plus(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        low: FloatTensor<Self>,
+        high: FloatTensor<Self>,
+        tb: bool,
+    ) -> FloatTensor<Self> {
+        let (shape, dtype) = (product_shape(&lhs.shape(), &rhs.shape(), false, tb), lhs.dtype);
+        let (m, n, k, rank) = (shape[0], shape[1], lhs.shape()[1], low.shape()[1]);
+        let kernel = if (dtype, rhs.dtype) == (DType::F16, DType::F16) {
+            ProductKernel::of_halves([1, m, n, k], false, tb, true, card())
+        } else {
+            ProductKernel::choose([1, m, n, k], false, tb, card())
+        };
+        let fits = applies(&lhs) && shape.num_elements() > 0 && k > 0;
+        let Some(kernel) = kernel.plus(rank).filter(|_| fits) else {
+            let base = Self::product(lhs, rhs, false, tb, 1.0, dtype);
+            return Self::float_add(base, Self::product(low, high, false, tb, 1.0, dtype));
+        };
+        launch(
+            Kernel::Product(kernel),
+            &[lhs, rhs, low, high].map(into_contiguous),
+            (shape, dtype),
+            kernel.workgroups(m, n).0,
+            1,
+            [m, n, k, rank].map(|size| size as u32),
         )
     }
 
@@ -285,26 +324,46 @@ impl KernelOps for CubeBackend {
         launch(Kernel::SwigluGrad, &inputs, (shape, dtype), groups(all), 1, [all as u32, 0, 0, 0])
     }
 
-    fn packed_product(
-        x: FloatTensor<Self>,
-        words: IntTensor<Self>,
-        kind: u32,
-        rows: usize,
-        columns: usize,
-        transposed: bool,
-    ) -> FloatTensor<Self> {
+    fn packed_product(x: FloatTensor<Self>, words: IntTensor<Self>, of: Stored, transposed: bool) -> FloatTensor<Self> {
         wgpu_only(&x);
-        let (n, k) = if transposed { (rows, columns) } else { (columns, rows) };
+        let (n, k) = (of.outputs(transposed), of.inputs(transposed));
         let (m, dtype) = (x.shape()[0], x.dtype);
         let halves = (dtype == DType::F16, dtype == DType::F16);
-        let kernel = ProductKernel::packed([m, n, k], transposed, packed::kind(kind), halves, card());
+        let kernel = ProductKernel::packed([m, n, k], transposed, packed::kind(of.kind), halves, card());
         launch(
             Kernel::Product(kernel),
             &[into_contiguous(x), into_contiguous(words)],
             (Shape::from(vec![m, n]), dtype),
             kernel.workgroups(m, n).0,
             1,
-            [m as u32, n as u32, k as u32, 0],
+            [m as u32, n as u32, k as u32, 1f32.to_bits()],
+        )
+    }
+
+    fn packed_product_plus(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        low: FloatTensor<Self>,
+        high: FloatTensor<Self>,
+        of: Stored,
+        transposed: bool,
+    ) -> FloatTensor<Self> {
+        wgpu_only(&x);
+        let (n, k) = (of.outputs(transposed), of.inputs(transposed));
+        let (m, dtype, rank) = (x.shape()[0], x.dtype, low.shape()[1]);
+        let halves = (dtype == DType::F16, dtype == DType::F16);
+        let kernel = ProductKernel::packed([m, n, k], transposed, packed::kind(of.kind), halves, card());
+        let Some(kernel) = kernel.plus(rank) else {
+            let base = Self::packed_product(x, words, of, transposed);
+            return Self::float_add(base, Self::product(low, high, false, transposed, 1.0, dtype));
+        };
+        launch(
+            Kernel::Product(kernel),
+            &[into_contiguous(x), into_contiguous(words), into_contiguous(low), into_contiguous(high)],
+            (Shape::from(vec![m, n]), dtype),
+            kernel.workgroups(m, n).0,
+            1,
+            [m, n, k, rank].map(|size| size as u32),
         )
     }
 

@@ -4,7 +4,7 @@
 
 use super::{
     measure::product_rate,
-    tests::{assert_close, blocks, gpu, operands, oracle, random, values},
+    tests::{assert_close, blocks, check_adapted, gpu, operands, oracle, random, values},
     wgsl::{Cut, FORCED},
     *,
 };
@@ -61,6 +61,9 @@ fn every_cut_of_a_product_is_the_stock_product() {
                 }
             }
         }
+        for sizes in [[40, 32, 64, 8], [150, 64, 36, 4], [4, 128, 140, 16]] {
+            check_adapted(cut, &opened.device, sizes, DType::F32);
+        }
         for kind in [GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::F16] {
             for rows in [4, 40, 150] {
                 let packed = Packed::new(kind, [96, 64], &blocks(kind, 96, 64), &opened.device);
@@ -96,6 +99,7 @@ fn matrix_units_give_the_stock_product() {
                 assert_close(&format!("{case} in f16"), ours, stock, 2e-3);
             }
         }
+        check_adapted(&format!("{cut:?}"), &opened.device, [40, 32, 64, 8], DType::F16);
         let packed = Packed::new(GgmlType::F16, [96, 64], &blocks(GgmlType::F16, 96, 64), &opened.device);
         let dense = packed.select(packed.ids(0..96));
         let x = random([40, 64], 12, &opened.device).cast(DType::F16);

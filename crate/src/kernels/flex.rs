@@ -11,7 +11,7 @@ use burn::{
     tensor::{DType, FloatDType, Slice, TensorData},
 };
 
-use super::{KernelOps, packed, stock};
+use super::{KernelOps, Stored, packed, stock};
 use crate::weights::ggml::GgmlType;
 
 fn f32s(tensor: FloatTensor<Flex>) -> (Vec<f32>, Vec<usize>) {
@@ -36,8 +36,28 @@ fn sigmoid(x: f32) -> f32 {
 }
 
 impl KernelOps for Flex {
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool, dtype: DType) -> FloatTensor<Self> {
-        stock::product::<Self>(lhs, rhs, ta, tb, dtype)
+    fn product(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        ta: bool,
+        tb: bool,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        stock::product::<Self>(lhs, rhs, ta, tb, scale, dtype)
+    }
+
+    fn product_plus(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        low: FloatTensor<Self>,
+        high: FloatTensor<Self>,
+        tb: bool,
+    ) -> FloatTensor<Self> {
+        let dtype = lhs.dtype();
+        let base = Self::product(lhs, rhs, false, tb, 1.0, DType::F32);
+        let thin = Self::product(low, high, false, tb, 1.0, DType::F32);
+        Self::float_cast(Self::float_add(base, thin), dtype.into())
     }
 
     fn rotate(
@@ -142,14 +162,8 @@ impl KernelOps for Flex {
         wrap(x, shape, dtype)
     }
 
-    fn packed_product(
-        x: FloatTensor<Self>,
-        words: IntTensor<Self>,
-        kind: u32,
-        rows: usize,
-        columns: usize,
-        transposed: bool,
-    ) -> FloatTensor<Self> {
+    fn packed_product(x: FloatTensor<Self>, words: IntTensor<Self>, of: Stored, transposed: bool) -> FloatTensor<Self> {
+        let Stored { kind, rows, columns } = of;
         let blocks = Blocks::new(words, kind, columns);
         let (lines, dtype) = (x.shape()[0], x.dtype());
         let x = Self::float_cast(x, FloatDType::F32);
@@ -176,6 +190,21 @@ impl KernelOps for Flex {
         }
         let sum = sum.unwrap_or_else(|| wrap(vec![0.0; lines * columns], vec![lines, columns], DType::F32));
         Self::float_cast(sum, dtype.into())
+    }
+
+    fn packed_product_plus(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        low: FloatTensor<Self>,
+        high: FloatTensor<Self>,
+        of: Stored,
+        transposed: bool,
+    ) -> FloatTensor<Self> {
+        let dtype = x.dtype();
+        let x = Self::float_cast(x, FloatDType::F32);
+        let base = Self::packed_product(x, words, of, transposed);
+        let thin = Self::product(low, high, false, transposed, 1.0, DType::F32);
+        Self::float_cast(Self::float_add(base, thin), dtype.into())
     }
 
     fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self> {

@@ -50,16 +50,73 @@ impl Layout {
     }
 }
 
+/// Of two operands with as many batches, or none.
 pub(crate) fn product_shape(lhs: &Shape, rhs: &Shape, ta: bool, tb: bool) -> Shape {
-    Shape::from(vec![lhs[0], lhs[if ta { 2 } else { 1 }], rhs[if tb { 1 } else { 2 }]])
+    let ([.., m, k], [.., r, c]) = (lhs.as_slice(), rhs.as_slice()) else { return lhs.clone() };
+    let mut shape = lhs.to_vec();
+    let rank = shape.len();
+    shape[rank - 2] = if ta { *k } else { *m };
+    shape[rank - 1] = if tb { *r } else { *c };
+    Shape::from(shape)
+}
+
+/// A matrix `[rows, columns]` in GGML's blocks of this number, see [`Packed`].
+#[derive(Debug, Clone, Copy)]
+pub struct Stored {
+    pub kind: u32,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl Stored {
+    /// Columns of a product with it, or with its transpose.
+    fn outputs(&self, transposed: bool) -> usize {
+        if transposed { self.rows } else { self.columns }
+    }
+
+    /// And the length of that product's sums.
+    fn inputs(&self, transposed: bool) -> usize {
+        self.outputs(!transposed)
+    }
 }
 
 /// The operations themselves, on a backend's own tensors.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
 pub trait KernelOps: Backend {
-    /// Batched product of rank-3 tensors, given in `dtype`; `ta`/`tb` as in [`Layout`], never both.
+    /// `scale` times the product of two matrices or of as many pairs of them, given in `dtype`; `ta`/`tb` as in [`Layout`],
+    /// never both.
     #[fusion(dtype = *dtype, shape = product_shape(lhs, rhs, *ta, *tb))]
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool, dtype: DType) -> FloatTensor<Self>;
+    fn product(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        ta: bool,
+        tb: bool,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self>;
+
+    /// `lhs·rhs + low·high` of matrices (`tb`: `lhs·rhsᵀ + low·highᵀ`), of which the second product is a thin one.
+    #[fusion(dtype = lhs, shape = product_shape(lhs, rhs, false, *tb))]
+    fn product_plus(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        low: FloatTensor<Self>,
+        high: FloatTensor<Self>,
+        tb: bool,
+    ) -> FloatTensor<Self>;
+
+    /// A linear layer with its adapter: `x·Wᵀ + scale · (x·Aᵀ)·Bᵀ` (LoRA, arXiv:2106.09685). `w` gets no gradient.
+    #[fusion(default)]
+    fn adapted(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        let low = Self::product(x.clone(), a, false, true, scale, DType::F32);
+        Self::product_plus(x, w, low, b, true)
+    }
 
     /// Rotary embedding in Hugging Face's half-split pairing (RoFormer, arXiv:2104.09864).
     /// `x` is `[rows, seq, head_dim]`, `cos` and `sin` are `[seq, head_dim / 2]`; `inverse` turns the other way.
@@ -97,15 +154,33 @@ pub trait KernelOps: Backend {
     fn swiglu_grad(gate: FloatTensor<Self>, up: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// `x·Wᵀ` (`transposed`) or `x·W` for a frozen matrix `[rows, columns]` in GGML's blocks, see [`Packed`].
-    #[fusion(dtype = x, shape = Shape::from(vec![x[0], if *transposed { *rows } else { *columns }]))]
-    fn packed_product(
+    #[fusion(dtype = x, shape = Shape::from(vec![x[0], of.outputs(*transposed)]))]
+    fn packed_product(x: FloatTensor<Self>, words: IntTensor<Self>, of: Stored, transposed: bool) -> FloatTensor<Self>;
+
+    /// [`Self::packed_product`] plus `low·highᵀ` (`transposed`) or `low·high`.
+    #[fusion(dtype = x, shape = Shape::from(vec![x[0], of.outputs(*transposed)]))]
+    fn packed_product_plus(
         x: FloatTensor<Self>,
         words: IntTensor<Self>,
-        kind: u32,
-        rows: usize,
-        columns: usize,
+        low: FloatTensor<Self>,
+        high: FloatTensor<Self>,
+        of: Stored,
         transposed: bool,
     ) -> FloatTensor<Self>;
+
+    /// [`Self::adapted`] on such a matrix.
+    #[fusion(default)]
+    fn packed_adapted(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        of: Stored,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        let low = Self::product(x.clone(), a, false, true, scale, DType::F32);
+        Self::packed_product_plus(x, words, low, b, of, true)
+    }
 
     /// Rows of such a matrix as numbers.
     #[fusion(dtype = DType::F32, shape = Shape::from(vec![ids[0], *columns]))]
@@ -121,14 +196,19 @@ pub fn product(lhs: Tensor<3>, rhs: Tensor<3>, layout: Layout) -> Tensor<3> {
 /// [`product`] in another type than `lhs`'.
 pub fn product_as(dtype: DType, lhs: Tensor<3>, rhs: Tensor<3>, layout: Layout) -> Tensor<3> {
     let (ta, tb) = layout.flags();
-    Tensor::from_dispatch(Dispatch::product(lhs.into_dispatch(), rhs.into_dispatch(), ta, tb, dtype))
+    Tensor::from_dispatch(Dispatch::product(lhs.into_dispatch(), rhs.into_dispatch(), ta, tb, 1.0, dtype))
 }
 
 /// [`product`] of two matrices.
 pub fn matmul(lhs: Tensor<2>, rhs: Tensor<2>, layout: Layout) -> Tensor<2> {
-    let y = product(lhs.unsqueeze_dim::<3>(0), rhs.unsqueeze_dim::<3>(0), layout);
-    let [_, rows, columns] = y.dims();
-    y.reshape([rows, columns])
+    let (dtype, (ta, tb)) = (lhs.dtype(), layout.flags());
+    Tensor::from_dispatch(Dispatch::product(lhs.into_dispatch(), rhs.into_dispatch(), ta, tb, 1.0, dtype))
+}
+
+/// `x·Wᵀ + scale · (x·Aᵀ)·Bᵀ` for `x` `[rows, in]`, a frozen `w` `[out, in]`, `a` `[r, in]` and `b` `[out, r]`.
+pub fn adapted(x: Tensor<2>, w: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
+    let (x, w, a, b) = (x.into_dispatch(), w.into_dispatch(), a.into_dispatch(), b.into_dispatch());
+    Tensor::from_dispatch(Dispatch::adapted(x, w, a, b, scale))
 }
 
 /// `x·Wᵀ` for `x` `[rows, in]` and a weight `[out, in]` as Hugging Face stores it; gives `[rows, out]`.

@@ -17,12 +17,16 @@ pub fn product<B: Backend>(
     rhs: FloatTensor<B>,
     ta: bool,
     tb: bool,
+    scale: f32,
     dtype: DType,
 ) -> FloatTensor<B> {
     let (lhs, rhs) = (f32s::<B>(lhs), f32s::<B>(rhs));
-    let lhs = if ta { B::float_swap_dims(lhs, 1, 2) } else { lhs };
-    let rhs = if tb { B::float_swap_dims(rhs, 1, 2) } else { rhs };
-    B::float_cast(B::float_matmul(lhs, rhs), dtype.into())
+    let last = lhs.shape().num_dims() - 1;
+    let lhs = if ta { B::float_swap_dims(lhs, last - 1, last) } else { lhs };
+    let rhs = if tb { B::float_swap_dims(rhs, last - 1, last) } else { rhs };
+    let y = B::float_matmul(lhs, rhs);
+    let y = if scale == 1.0 { y } else { B::float_mul_scalar(y, Scalar::from(scale)) };
+    B::float_cast(y, dtype.into())
 }
 
 pub fn rotate<B: Backend>(

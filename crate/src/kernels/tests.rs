@@ -295,3 +295,50 @@ fn packed_matrices_give_what_their_dense_form_gives() {
         }
     }
 }
+
+/// Forward, and the gradients to input, A and B, of a linear layer with its adapter against its four products.
+pub(super) fn check_adapted(name: &str, device: &Device, [rows, inputs, outputs, rank]: [usize; 4], dtype: DType) {
+    let case = format!("{name} {rows}x{inputs}x{outputs} rank {rank} {dtype:?}");
+    let tolerance = if dtype == DType::F16 { 4e-3 } else { 2e-5 };
+    let packed = Packed::new(GgmlType::F16, [outputs, inputs], &blocks(GgmlType::F16, outputs, inputs), device);
+    let w = packed.select(packed.ids(0..outputs));
+    let rounded = |t: Tensor<2>| t.cast(dtype).cast(DType::F32);
+    let x = rounded(random([rows, inputs], 41, device));
+    let (a, b) = (random([rank, inputs], 42, device), random([outputs, rank], 43, device));
+    let g = rounded(random([rows, outputs], 44, device));
+    let leaves = |dtype: DType| {
+        let leaf = |t: &Tensor<2>, dtype| t.clone().cast(dtype).autodiff().require_grad();
+        [leaf(&x, dtype), leaf(&a, DType::F32), leaf(&b, DType::F32)]
+    };
+    let [x1, a1, b1] = leaves(DType::F32);
+    let low = x1.clone().matmul(a1.clone().transpose());
+    let stock = x1.clone().matmul(w.clone().transpose()) + low.matmul(b1.clone().transpose()).mul_scalar(0.5);
+    let mut expected = (stock.clone() * g.clone()).sum().backward();
+    let wanted = [&x1, &a1, &b1].map(|leaf| leaf.grad_remove(&mut expected).expect("gradient"));
+    for base in ["dense", "packed"] {
+        let [x, a, b] = leaves(dtype);
+        let ours = match base {
+            "dense" => adapted(x.clone(), w.clone().cast(dtype), a.clone(), b.clone(), 0.5),
+            _ => packed.adapted(x.clone(), a.clone(), b.clone(), 0.5),
+        };
+        assert_eq!(ours.dtype(), dtype, "{case} {base}");
+        assert_close(&format!("{case} {base}"), ours.clone().inner(), stock.clone().inner(), tolerance);
+        let mut grads = (ours.cast(DType::F32) * g.clone()).sum().backward();
+        for ((leaf, wanted), of) in [&x, &a, &b].into_iter().zip(&wanted).zip(["x", "A", "B"]) {
+            let got = leaf.grad_remove(&mut grads).expect("gradient");
+            assert_close(&format!("{case} {base} gradient to {of}"), got, wanted.clone(), tolerance);
+        }
+    }
+}
+
+#[test]
+fn an_adapted_layer_is_its_four_products() {
+    for (name, device) in devices() {
+        for sizes in [[3, 8, 5, 2], [40, 32, 64, 8], [17, 64, 36, 4]] {
+            check_adapted(name, &device, sizes, DType::F32);
+        }
+    }
+    for (name, device) in half_devices() {
+        check_adapted(name, &device, [40, 32, 64, 8], DType::F16);
+    }
+}

@@ -19,8 +19,7 @@ pub fn fits([m, n, k]: [usize; 3], ta: bool) -> bool {
 const START: &str = "
 @group(0) @binding(0) var<storage, read_write> A: array<f16>;
 @group(0) @binding(1) var<storage, read_write> B: array<f16>;
-@group(0) @binding(2) var<storage, read_write> C: array<T2>;
-@group(0) @binding(3) var<storage, read> size: array<u32>;
+BUFFERS
 var<workgroup> block: array<f32, 256>;
 @compute @workgroup_size(32) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
   let M = size[0]; let N = size[1]; let K = size[2];
@@ -31,13 +30,13 @@ var<workgroup> block: array<f32, 256>;
   let row = (tile / across) * ROWSu;
   let col = (tile % across) * COLUMNSu;
   let baseA = wg.z * M * K; let baseB = wg.z * K * N; let baseC = wg.z * M * N;
-  for (var i = local; i < 256u; i += 32u) { block[i] = 0f; }
-  workgroupBarrier();
 ";
 
 /// A workgroup computes `rows` by `columns`; `half`: the result is stored in f16.
 pub fn product(kernel: &ProductKernel, rows: usize, columns: usize, half: bool) -> String {
-    let mut s = START.replace("ROWS", &rows.to_string()).replace("COLUMNS", &columns.to_string());
+    let buffers = kernel.buffers(("T2", "T3"), "TC");
+    let mut s =
+        START.replace("BUFFERS", &buffers).replace("ROWS", &rows.to_string()).replace("COLUMNS", &columns.to_string());
     // Writing to a String cannot fail.
     let _ = body(&mut s, kernel, rows / SIDE, columns / SIDE, half);
     format!("{ENABLE}{s}}}\n")
@@ -51,9 +50,32 @@ fn body(s: &mut String, kernel: &ProductKernel, down: usize, across: usize, half
     for j in 0..across {
         writeln!(s, "let q{j} = min(col + {}u, N - 16u);", j * SIDE)?;
     }
+    if !kernel.plus {
+        writeln!(s, "for (var i = local; i < 256u; i += 32u) {{ block[i] = 0f; }}\nworkgroupBarrier();")?;
+    }
     for i in 0..down {
         for j in 0..across {
+            if kernel.plus {
+                // The sums begin with those of the thin product.
+                let high = if kernel.tb {
+                    format!("(q{j} + i % 16u) * size[3] + k")
+                } else {
+                    format!("k * N + q{j} + i % 16u")
+                };
+                writeln!(
+                    s,
+                    "for (var i = local; i < 256u; i += 32u) {{
+  var sum = 0f;
+  for (var k = 0u; k < size[3]; k++) {{ sum = fma(f32(LOW[(r{i} + i / 16u) * size[3] + k]), f32(HIGH[{high}]), sum); }}
+  block[i] = sum;
+}}
+workgroupBarrier();"
+                )?;
+            }
             writeln!(s, "var c{i}_{j} = coopLoadT<coop_mat16x16<f32, C>>(&block[0], 16u);")?;
+            if kernel.plus {
+                writeln!(s, "workgroupBarrier();")?;
+            }
         }
     }
     writeln!(s, "for (var k = 0u; k < K; k += 16u) {{")?;
@@ -86,7 +108,7 @@ fn body(s: &mut String, kernel: &ProductKernel, down: usize, across: usize, half
                 writeln!(s, "workgroupBarrier(); coopStoreT(c{i}_{j}, &block[0], 16u); workgroupBarrier();")?;
                 writeln!(
                     s,
-                    "for (var i = local; i < 256u; i += 32u) {{ C[baseC + (r{i} + i / 16u) * N + q{j} + i % 16u] = T2(block[i]); }}"
+                    "for (var i = local; i < 256u; i += 32u) {{ C[baseC + (r{i} + i / 16u) * N + q{j} + i % 16u] = TC(block[i]); }}"
                 )?;
             } else {
                 writeln!(s, "coopStoreT(c{i}_{j}, &C[baseC + r{i} * N + q{j}], N);")?;

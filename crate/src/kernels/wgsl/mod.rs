@@ -46,6 +46,8 @@ pub struct ProductKernel {
     pub wide: bool,
     /// Every run along memory is a multiple of four floats: loads of `vec4`.
     pub vec4: bool,
+    /// A thin product of two more buffers is added: `low·high`, of as many columns and rows as `size[3]` says.
+    pub plus: bool,
     /// B is a matrix in GGML's blocks of this number ([`GgmlType::id`]), read through `w4`.
     pub packed: Option<u32>,
 }
@@ -58,7 +60,7 @@ pub fn typed(half: u8, source: &str) -> String {
         None => ("", source),
     };
     let mut s = String::from(if half == 0 { "" } else { "enable f16;\n" }) + enable;
-    for i in 0..4 {
+    for i in 0..6 {
         let number = if half >> i & 1 == 1 { "f16" } else { "f32" };
         s.push_str(&format!("alias T{i} = {number}; alias V{i} = vec4<{number}>;\n"));
     }
@@ -79,6 +81,7 @@ READER@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @bu
   let row = (tile / across) * TILE_Mu;
   let col = (tile % across) * TILE_Nu;
   let batch = wg.z;
+  let scale = bitcast<f32>(size[3]);
 ";
 
 /// Takes this one for every product that it can do.
@@ -135,7 +138,7 @@ impl ProductKernel {
         let alone = Cut::Alone(fit(m), fit(n));
         let cut = if card.cores && vec4 { Cut::choose(batch, m, n, k) } else { alone };
         let wide = n.is_multiple_of(4) && matches!(cut, Cut::Shared { .. });
-        Self { ta, tb, cut, wide, vec4, packed: None }
+        Self { ta, tb, cut, wide, vec4, plus: false, packed: None }
     }
 
     /// The kernel where both operands are in f16; `half`: the result as well.
@@ -168,6 +171,32 @@ impl ProductKernel {
             Cut::Sliced => (tiles(shared::SLICED, shared::SLICED), 256),
             Cut::Matrix { rows, columns, .. } => (tiles(rows, columns), 32),
         }
+    }
+
+    /// Adds `low·high` of a thin `low` with `rank` columns. None where no kernel does it at once.
+    pub fn plus(self, rank: usize) -> Option<Self> {
+        let able = !matches!(self.cut, Cut::Alone(..)) && rank.is_multiple_of(4);
+        able.then_some(Self { plus: true, ..self })
+    }
+
+    /// The buffers after the operands: `LOW` and `HIGH` of these types, where there are any, the result `C` and the sizes.
+    fn buffers(&self, (low, high): (&str, &str), result: &str) -> String {
+        let storage = "var<storage, read_write>";
+        let thin = format!(
+            "@group(0) @binding(2) {storage} LOW: array<{low}>;\n@group(0) @binding(3) {storage} HIGH: array<{high}>;\n"
+        );
+        let (thin, at) = if self.plus { (thin, 4) } else { (String::new(), 2) };
+        format!(
+            "alias TC = T{at}; alias VC = V{at};
+{thin}@group(0) @binding({at}) {storage} C: array<{result}>;
+@group(0) @binding({}) var<storage, read> size: array<u32>;",
+            at + 1
+        )
+    }
+
+    /// What every result is multiplied by.
+    fn scale(&self) -> &'static str {
+        if self.plus { "let scale = 1f;\n" } else { "let scale = bitcast<f32>(size[3]);\n" }
     }
 
     /// `w4` for the packed operand, where there is one.
@@ -280,7 +309,7 @@ impl ProductKernel {
             writeln!(s, "if (row + {i}u < M) {{ let at = (batch * M + row + {i}u) * N + col;")?;
             for j in 0..tn {
                 let (g, l) = (j / 4, LANE[j % 4]);
-                writeln!(s, "if (col + {j}u < N) {{ C[at + {j}u] = T2(c{i}_{g}.{l}); }}")?;
+                writeln!(s, "if (col + {j}u < N) {{ C[at + {j}u] = T2(c{i}_{g}.{l} * scale); }}")?;
             }
             writeln!(s, "}}")?;
         }
@@ -326,7 +355,7 @@ impl ProductKernel {
             for j in 0..tn {
                 writeln!(
                     s,
-                    "if (row + {i}u < M && col + {j}u < N) {{ C[(batch * M + row + {i}u) * N + col + {j}u] = T2(c{i}_{j}); }}"
+                    "if (row + {i}u < M && col + {j}u < N) {{ C[(batch * M + row + {i}u) * N + col + {j}u] = T2(c{i}_{j} * scale); }}"
                 )?;
             }
         }

@@ -15,8 +15,7 @@ pub const SLICED: usize = 16;
 const HEAD: &str = "
 @group(0) @binding(0) var<storage, read_write> A: array<V0>;
 @group(0) @binding(1) var<storage, read_write> B: array<ELEM_B>;
-@group(0) @binding(2) var<storage, read_write> C: array<ELEM_C>;
-@group(0) @binding(3) var<storage, read> size: array<u32>;
+BUFFERS
 READER";
 
 const START: &str = "
@@ -29,20 +28,20 @@ const START: &str = "
   let row = (tile / across) * ROWSu;
   let col = (tile % across) * COLUMNSu;
   let batch = wg.z;
-";
+SCALE";
 
 /// The next tile is read while this one is computed with.
 const LOOP: &str = "
   let tiles = (K + DEPTHu - 1u) / DEPTHu;
-FIRST
+$first
   for (var kt = 0u; kt < tiles; kt++) {
-PUT
+$put
     workgroupBarrier();
     if (kt + 1u < tiles) {
-NEXT
+$next
     }
     for (var k = 0u; k < DEPTHu; k++) {
-COMPUTE
+$compute
     }
     workgroupBarrier();
   }
@@ -146,15 +145,40 @@ pub fn tiled(kernel: &ProductKernel, rows: usize, columns: usize, each: usize) -
             compute += &format!("c{i}_{j} = fma(vec4f({a}), b{j}, c{i}_{j});\n");
         }
     }
-    s += &LOOP.replace("FIRST", &first).replace("PUT", &put).replace("NEXT", &next).replace("COMPUTE", &compute);
+    s += &LOOP.replace("$first", &first).replace("$put", &put).replace("$next", &next).replace("$compute", &compute);
+    let down = |i: usize| format!("row + ty * 4u + {}u", i / 4 * rows / 2 + i % 4);
+    let along = |j: usize| format!("col + tx * 4u + {}u", j * columns / 2);
+    if kernel.plus {
+        s += "for (var k = 0u; k < size[3] / 4u; k++) {\n";
+        for i in 0..each {
+            s += &format!("let l{i} = vec4f(LOW[min({}, M - 1u) * (size[3] / 4u) + k]);\n", down(i));
+        }
+        for j in 0..groups {
+            s += &format!("let h{j} = {};\n", high(kernel, &along(j)));
+            for (k, lane) in LANE.iter().enumerate() {
+                for i in 0..each {
+                    s += &format!("c{i}_{j} = fma(vec4f(l{i}.{lane}), h{j}[{k}], c{i}_{j});\n");
+                }
+            }
+        }
+        s += "}\n";
+    }
     for i in 0..each {
         for j in 0..groups {
-            let down = format!("row + ty * 4u + {}u", i / 4 * rows / 2 + i % 4);
-            let along = format!("col + tx * 4u + {}u", j * columns / 2);
-            store(&mut s, kernel, &down, &along, &format!("c{i}_{j}"));
+            store(&mut s, kernel, &down(i), &along(j), &format!("c{i}_{j}"));
         }
     }
     finish(kernel, &s, rows, columns, threads)
+}
+
+/// Four by four numbers of the thin product's right side, of columns from `column` and fours `k`, where k runs over rows.
+fn high(kernel: &ProductKernel, column: &str) -> String {
+    let row = |i: usize| match kernel.tb {
+        true => format!("vec4f(HIGH[min({column} + {i}u, N - 1u) * (size[3] / 4u) + k])"),
+        false => format!("vec4f(HIGH[(k * 4u + {i}u) * (N / 4u) + min(({column}) / 4u, N / 4u - 1u)])"),
+    };
+    let block = format!("mat4x4f({})", (0..4).map(row).collect::<Vec<_>>().join(", "));
+    if kernel.tb { format!("transpose({block})") } else { block }
 }
 
 /// Threads of a workgroup of [`tiled`].
@@ -200,17 +224,29 @@ pub fn sliced(kernel: &ProductKernel) -> String {
         }
     }
     s += "}\n";
+    if kernel.plus {
+        let low = |i: usize| format!("vec4f(LOW[min(r * 4u + {i}u, M - 1u) * (size[3] / 4u) + k])");
+        let low = (0..4).map(low).collect::<Vec<_>>().join(", ");
+        s += &format!("for (var k = slice; k < size[3] / 4u; k += {SLICES}u) {{\n");
+        s += &format!("let a = transpose(mat4x4f({low})); let b = {};\n", high(kernel, "c * 4u"));
+        for k in 0..4 {
+            for (i, lane) in LANE.iter().enumerate() {
+                s += &format!("c{i} = fma(vec4f(a[{k}].{lane}), b[{k}], c{i});\n");
+            }
+        }
+        s += "}\n";
+    }
     for i in 0..4 {
         s += &format!("part[(slice * 16u + at) * 4u + {i}u] = c{i};\n");
     }
     s += "workgroupBarrier();
   // Of 256 numbers each thread adds up one.
-  let of = local / 16u; let i = local % 16u / 4u; let lane = local % 4u;
+  let owner = local / 16u; let i = local % 16u / 4u; let lane = local % 4u;
   var sum = 0f;
 ";
-    s += &format!("for (var j = 0u; j < {SLICES}u; j++) {{ sum += part[(j * 16u + of) * 4u + i][lane]; }}\n");
-    s += "let y = row + of / 4u * 4u + i; let x = col + of % 4u * 4u + lane;
-  if (y < M && x < N) { C[(batch * M + y) * N + x] = T2(sum); }
+    s += &format!("for (var j = 0u; j < {SLICES}u; j++) {{ sum += part[(j * 16u + owner) * 4u + i][lane]; }}\n");
+    s += "let y = row + owner / 4u * 4u + i; let x = col + owner % 4u * 4u + lane;
+  if (y < M && x < N) { C[(batch * M + y) * N + x] = TC(sum * scale); }
 ";
     let kernel = ProductKernel { wide: false, ..*kernel };
     finish(&kernel, &s, SLICED, SLICED, SLICES * SLICED)
@@ -220,12 +256,15 @@ pub fn sliced(kernel: &ProductKernel) -> String {
 fn store(s: &mut String, kernel: &ProductKernel, row: &str, column: &str, value: &str) {
     // Writing to a String cannot fail.
     let _ = if kernel.wide {
-        writeln!(s, "if ({row} < M && {column} < N) {{ C[((batch * M + {row}) * N + {column}) / 4u] = V2({value}); }}")
+        writeln!(
+            s,
+            "if ({row} < M && {column} < N) {{ C[((batch * M + {row}) * N + {column}) / 4u] = VC({value} * scale); }}"
+        )
     } else {
         (0..4).try_for_each(|i| {
             writeln!(
                 s,
-                "if ({row} < M && {column} + {i}u < N) {{ C[(batch * M + {row}) * N + {column} + {i}u] = T2({value}[{i}]); }}"
+                "if ({row} < M && {column} + {i}u < N) {{ C[(batch * M + {row}) * N + {column} + {i}u] = TC({value}[{i}] * scale); }}"
             )
         })
     };
@@ -234,10 +273,11 @@ fn store(s: &mut String, kernel: &ProductKernel, row: &str, column: &str, value:
 fn finish(kernel: &ProductKernel, body: &str, rows: usize, columns: usize, threads: usize) -> String {
     let reader = kernel.reader();
     let head = HEAD
+        .replace("BUFFERS", &kernel.buffers(("V2", "V3"), if kernel.wide { "VC" } else { "TC" }))
         .replace("ELEM_B", if reader.is_some() { "u32" } else { "V1" })
-        .replace("ELEM_C", if kernel.wide { "V2" } else { "T2" })
         .replace("READER", &reader.unwrap_or_default());
     let body = body
+        .replace("SCALE", kernel.scale())
         .replace("DEPTH", &DEPTH.to_string())
         .replace("THREADS", &threads.to_string())
         .replace("ROWS", &rows.to_string())
