@@ -15,7 +15,7 @@ use burn::{
     tensor::DType,
 };
 
-use super::{KernelOps, Stored};
+use super::{AdamWRule, KernelOps, Stored};
 
 impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
     fn product(
@@ -332,6 +332,30 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
                 prep.finish(B::packed_adapted(inner, words, a, b, of, scale))
             }
         }
+    }
+
+    fn add_squares(
+        sums: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let [sums, a, b, c, d, e] = [sums, a, b, c, d, e].map(|t| t.primitive().clone());
+        FloatTensor::<Self>::new(B::add_squares(sums, a, b, c, d, e))
+    }
+
+    fn adamw(
+        value: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
+        rule: AdamWRule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [value, grad, moments, factor] = [value, grad, moments, factor].map(|t| t.primitive().clone());
+        let (value, moments) = B::adamw(value, grad, moments, factor, rule);
+        (FloatTensor::<Self>::new(value), FloatTensor::<Self>::new(moments))
     }
 
     fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self> {

@@ -18,7 +18,7 @@ use cubecl::{
 };
 
 use super::{
-    KernelOps, Stored, packed, product_shape, stock,
+    AdamWRule, KernelOps, LANES, Stored, packed, product_shape, stock,
     wgsl::{self, Card, ProductKernel, WORKGROUP},
 };
 
@@ -63,6 +63,8 @@ enum Kernel {
     CausalSoftmaxGrad(Rows),
     Swiglu,
     SwigluGrad,
+    AddSquares,
+    AdamW,
     /// Rows of a matrix in GGML's blocks of this number.
     PackedRows(u32),
 }
@@ -108,6 +110,8 @@ impl KernelSource for Source {
             Kernel::CausalSoftmaxGrad(Rows::Workgroup) => wgsl::rows::causal_softmax_grad(),
             Kernel::Swiglu => wgsl::SWIGLU.into(),
             Kernel::SwigluGrad => wgsl::SWIGLU_GRAD.into(),
+            Kernel::AddSquares => wgsl::rows::add_squares(),
+            Kernel::AdamW => wgsl::ADAMW.into(),
             Kernel::PackedRows(id) => wgsl::packed::rows(packed::kind(id)),
         };
         SourceTemplate::new(wgsl::typed(self.half, &source))
@@ -143,6 +147,19 @@ fn launch(
     batch: usize,
     sizes: [u32; 4],
 ) -> CubeTensor {
+    let [output] = launch_into(kernel, inputs, [(shape, dtype)], groups, batch, &sizes);
+    output
+}
+
+/// As [`launch`], into several tensors. `sizes` are even in number.
+fn launch_into<const N: usize>(
+    kernel: Kernel,
+    inputs: &[CubeTensor],
+    outputs: [(Shape, DType); N],
+    groups: usize,
+    batch: usize,
+    sizes: &[u32],
+) -> [CubeTensor; N] {
     let threads = match kernel {
         // What a workgroup has does not depend on how many there are.
         Kernel::Product(product) => product.workgroups(0, 0).1,
@@ -150,23 +167,24 @@ fn launch(
     };
     let first = &inputs[0];
     let client = first.client.clone();
-    let buffer = client.empty(shape.num_elements() * dtype.size());
-    let output = CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, buffer, dtype);
-    let types = inputs.iter().map(|t| t.dtype).chain([dtype]).enumerate();
+    let outputs = outputs.map(|(shape, dtype)| {
+        let buffer = client.empty(shape.num_elements() * dtype.size());
+        CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, buffer, dtype)
+    });
+    let types = inputs.iter().chain(&outputs).map(|t| t.dtype).enumerate();
     let half = types.fold(0u8, |half, (i, dtype)| half | u8::from(dtype == DType::F16) << i);
     let source = Source { kernel, half };
     let groups = groups as u32;
     // A dispatch is at most 65,535 workgroups wide.
     let wide = groups.clamp(1, 32_768);
-    let mut buffers: Vec<_> = inputs.iter().map(|t| t.handle.clone().binding()).collect();
-    buffers.push(output.handle.clone().binding());
+    let buffers = inputs.iter().chain(&outputs).map(|t| t.handle.clone().binding()).collect();
     let words = sizes.chunks(2).map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32).collect();
     client.launch(
         Box::new(SourceKernel::new(source, CubeDim::new_1d(threads))),
         CubeCount::Static(wide, groups.div_ceil(wide).max(1), batch as u32),
         KernelArguments::new().with_buffers(buffers).with_info(MetadataBindingInfo::custom(words)),
     );
-    output
+    outputs
 }
 
 impl KernelOps for CubeBackend {
@@ -365,6 +383,47 @@ impl KernelOps for CubeBackend {
             1,
             [m, n, k, rank].map(|size| size as u32),
         )
+    }
+
+    fn add_squares(
+        sums: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let tensors = [a, b, c, d, e];
+        if !applies(&sums) {
+            return stock::add_squares::<Self>(sums, tensors);
+        }
+        let sizes = tensors.each_ref().map(|t| t.shape().num_elements() as u32);
+        let sizes = [sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], 0];
+        let (shape, dtype) = (sums.shape(), sums.dtype);
+        let [a, b, c, d, e] = tensors.map(into_contiguous);
+        let inputs = [into_contiguous(sums), a, b, c, d, e];
+        let [sums] = launch_into(Kernel::AddSquares, &inputs, [(shape, dtype)], LANES, 1, &sizes);
+        sums
+    }
+
+    fn adamw(
+        value: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
+        rule: AdamWRule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let all = value.shape().num_elements();
+        if !applies(&value) || all == 0 {
+            return stock::adamw::<Self>(value, grad, moments, factor, rule);
+        }
+        let AdamWRule { beta1, rest1, beta2, rest2, epsilon, correction, step, keep } = rule;
+        let numbers = [beta1, rest1, beta2, rest2, epsilon, correction, step, keep].map(f32::to_bits);
+        let sizes: Vec<u32> = [all as u32, 0].into_iter().chain(numbers).collect();
+        let outputs = [(value.shape(), value.dtype), (moments.shape(), moments.dtype)];
+        let inputs = [value, grad, moments, factor].map(into_contiguous);
+        let [value, moments] = launch_into(Kernel::AdamW, &inputs, outputs, groups(all), 1, &sizes);
+        (value, moments)
     }
 
     fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self> {

@@ -11,7 +11,7 @@ use burn::{
     tensor::{DType, FloatDType, Slice, TensorData},
 };
 
-use super::{KernelOps, Stored, packed, stock};
+use super::{AdamWRule, KernelOps, LANES, Stored, packed, stock};
 use crate::weights::ggml::GgmlType;
 
 fn f32s(tensor: FloatTensor<Flex>) -> (Vec<f32>, Vec<usize>) {
@@ -205,6 +205,48 @@ impl KernelOps for Flex {
         let base = Self::packed_product(x, words, of, transposed);
         let thin = Self::product(low, high, false, transposed, 1.0, DType::F32);
         Self::float_cast(Self::float_add(base, thin), dtype.into())
+    }
+
+    fn add_squares(
+        sums: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let (mut sums, shape) = f32s(sums);
+        for x in [a, b, c, d, e] {
+            // In as many parts as the GPU's, whose sums are short as well.
+            let (x, _) = f32s(x);
+            for (sum, part) in sums.iter_mut().zip(x.chunks(x.len().div_ceil(LANES).max(1))) {
+                *sum += part.iter().map(|x| x * x).sum::<f32>();
+            }
+        }
+        wrap(sums, shape, DType::F32)
+    }
+
+    fn adamw(
+        value: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
+        rule: AdamWRule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (mut value, shape) = f32s(value);
+        let (grad, _) = f32s(grad);
+        let (mut moments, both) = f32s(moments);
+        let (factor, _) = f32s(factor);
+        let factor = factor.first().copied().unwrap_or(f32::NAN);
+        let (first, second) = moments.split_at_mut(value.len());
+        for (((value, grad), m), v) in value.iter_mut().zip(grad).zip(first).zip(second) {
+            let grad = grad * factor;
+            *m = *m * rule.beta1 + grad * rule.rest1;
+            *v = *v * rule.beta2 + grad * grad * rule.rest2;
+            let update = *m / (v.sqrt() / rule.correction + rule.epsilon);
+            *value = *value * rule.keep - update * rule.step;
+        }
+        (wrap(value, shape, DType::F32), wrap(moments, both, DType::F32))
     }
 
     fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self> {

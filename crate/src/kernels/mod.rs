@@ -80,6 +80,26 @@ impl Stored {
     }
 }
 
+/// Columns of the sums of [`KernelOps::add_squares`].
+pub const LANES: usize = 64;
+
+/// The numbers of an AdamW step, in PyTorch's order of operations.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamWRule {
+    /// What the moments are multiplied by, and what is added of the gradient and its square.
+    pub beta1: f32,
+    pub rest1: f32,
+    pub beta2: f32,
+    pub rest2: f32,
+    pub epsilon: f32,
+    /// `sqrt(1 − beta2ᵗ)`.
+    pub correction: f32,
+    /// Learning rate over `1 − beta1ᵗ`.
+    pub step: f32,
+    /// What the weight is multiplied by: `1 − rate · decay`.
+    pub keep: f32,
+}
+
 /// The operations themselves, on a backend's own tensors.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
 pub trait KernelOps: Backend {
@@ -182,9 +202,56 @@ pub trait KernelOps: Backend {
         Self::packed_product_plus(x, words, low, b, of, true)
     }
 
+    /// `sums` `[1, LANES]` plus the squares of all numbers of five tensors, spread over its columns as it comes.
+    #[fusion(dtype = sums, shape = sums.clone())]
+    fn add_squares(
+        sums: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// A step of AdamW (arXiv:1711.05101) of a weight by its gradient times `factor` `[1, 1]`. `moments` has the first and
+    /// below it the second one.
+    #[fusion(meta = |value, _grad, moments, _factor, _rule| (value.clone(), moments.clone()))]
+    fn adamw(
+        value: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
+        rule: AdamWRule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
     /// Rows of such a matrix as numbers.
     #[fusion(dtype = DType::F32, shape = Shape::from(vec![ids[0], *columns]))]
     fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self>;
+}
+
+/// Sum of the squares of all numbers of these tensors, `[1, 1]`; none of none.
+pub fn squares(tensors: &[Tensor<2>]) -> Option<Tensor<2>> {
+    let device = tensors.first()?.device();
+    let nothing = Tensor::<2>::zeros([1, 1], &device);
+    let mut sums = Tensor::<2>::zeros([1, LANES], &device);
+    for five in tensors.chunks(5) {
+        let at = |i: usize| five.get(i).unwrap_or(&nothing).clone().into_dispatch();
+        sums = Tensor::from_dispatch(Dispatch::add_squares(sums.into_dispatch(), at(0), at(1), at(2), at(3), at(4)));
+    }
+    Some(sums.sum_dim(1))
+}
+
+/// The weight and its moments after a step, see [`KernelOps::adamw`].
+pub fn adamw(
+    value: Tensor<2>,
+    grad: Tensor<2>,
+    moments: Tensor<2>,
+    factor: Tensor<2>,
+    rule: AdamWRule,
+) -> (Tensor<2>, Tensor<2>) {
+    let (value, grad, moments) = (value.into_dispatch(), grad.into_dispatch(), moments.into_dispatch());
+    let (value, moments) = Dispatch::adamw(value, grad, moments, factor.into_dispatch(), rule);
+    (Tensor::from_dispatch(value), Tensor::from_dispatch(moments))
 }
 
 /// Batched matrix product of `[batch, ·, ·]` tensors in the given [`Layout`]; its numbers are of `lhs`' type.

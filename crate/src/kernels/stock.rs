@@ -8,6 +8,8 @@ use burn::{
     tensor::{DType, FloatDType, Scalar, Slice, TensorData},
 };
 
+use super::AdamWRule;
+
 fn f32s<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     B::float_cast(x, FloatDType::F32)
 }
@@ -118,4 +120,37 @@ pub fn swiglu_grad<B: Backend>(gate: FloatTensor<B>, up: FloatTensor<B>, g: Floa
     let rest = B::float_add_scalar(B::float_neg(s.clone()), Scalar::from(1f32));
     let slope = B::float_mul(s, B::float_add_scalar(B::float_mul(x, rest), Scalar::from(1f32)));
     B::float_cast(B::float_mul(slope, B::float_mul(f32s::<B>(g), f32s::<B>(up))), dtype.into())
+}
+
+/// The first column takes all.
+pub fn add_squares<B: Backend>(sums: FloatTensor<B>, tensors: [FloatTensor<B>; 5]) -> FloatTensor<B> {
+    let lanes = sums.shape()[1];
+    let first = B::float_slice(sums.clone(), &[Slice::full(), Slice::from(0..1)]);
+    let rest = B::float_slice(sums, &[Slice::full(), Slice::from(1..lanes)]);
+    let all = tensors.into_iter().fold(first, |sum, x| {
+        let x = f32s::<B>(x);
+        let squares = B::float_sum(B::float_mul(x.clone(), x));
+        B::float_add(sum, B::float_reshape(squares, [1, 1].into()))
+    });
+    B::float_cat(vec![all, rest], 1)
+}
+
+pub fn adamw<B: Backend>(
+    value: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    moments: FloatTensor<B>,
+    factor: FloatTensor<B>,
+    rule: AdamWRule,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let times = |x: FloatTensor<B>, by: f32| B::float_mul_scalar(x, Scalar::from(by));
+    let rows = value.shape()[0];
+    let grad = B::float_mul(f32s::<B>(grad), factor);
+    let square = B::float_mul(grad.clone(), grad.clone());
+    let half = |from: usize| B::float_slice(moments.clone(), &[Slice::from(from..from + rows), Slice::full()]);
+    let first = B::float_add(times(half(0), rule.beta1), times(grad, rule.rest1));
+    let second = B::float_add(times(half(rows), rule.beta2), times(square, rule.rest2));
+    let root = B::float_div_scalar(B::float_sqrt(second.clone()), Scalar::from(rule.correction));
+    let update = B::float_div(first.clone(), B::float_add_scalar(root, Scalar::from(rule.epsilon)));
+    let value = B::float_sub(times(value, rule.keep), times(update, rule.step));
+    (value, B::float_cat(vec![first, second], 0))
 }

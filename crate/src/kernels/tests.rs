@@ -302,7 +302,7 @@ pub(super) fn check_adapted(name: &str, device: &Device, [rows, inputs, outputs,
     let tolerance = if dtype == DType::F16 { 4e-3 } else { 2e-5 };
     let packed = Packed::new(GgmlType::F16, [outputs, inputs], &blocks(GgmlType::F16, outputs, inputs), device);
     let w = packed.select(packed.ids(0..outputs));
-    let rounded = |t: Tensor<2>| t.cast(dtype).cast(DType::F32);
+    let rounded = |t: Tensor<2>| if dtype == DType::F16 { half_tests::rounded(t) } else { t };
     let x = rounded(random([rows, inputs], 41, device));
     let (a, b) = (random([rank, inputs], 42, device), random([outputs, rank], 43, device));
     let g = rounded(random([rows, outputs], 44, device));
@@ -340,5 +340,38 @@ fn an_adapted_layer_is_its_four_products() {
     }
     for (name, device) in half_devices() {
         check_adapted(name, &device, [40, 32, 64, 8], DType::F16);
+    }
+}
+
+#[test]
+fn squares_and_adamw_are_the_stock_ones() {
+    for (name, device) in devices() {
+        let sizes = [[1, 1], [3, 70], [33, 64], [200, 9], [2, 2], [65, 65], [1, 4]];
+        let tensors: Vec<Tensor<2>> = (0u64..).zip(sizes).map(|(i, size)| random(size, 51 + i, &device)).collect();
+        let all: f64 = tensors.iter().flat_map(|t| values(t.clone())).map(|x| f64::from(x) * f64::from(x)).sum();
+        let got = f64::from(values(squares(&tensors).expect("a sum"))[0]);
+        assert!((got - all).abs() < 1e-5 * all, "{name}: {got} for {all}");
+
+        let (value, grad) = (random::<2>([33, 7], 61, &device), random::<2>([33, 7], 62, &device));
+        let moments = random::<2>([66, 7], 63, &device).abs();
+        let factor = Tensor::<2>::from_data([[0.3f32]], &device);
+        let (beta1, beta2, epsilon) = (0.9f32, 0.99f32, 1e-6f32);
+        let rule = AdamWRule {
+            beta1,
+            rest1: 1.0 - beta1,
+            beta2,
+            rest2: 1.0 - beta2,
+            epsilon,
+            correction: 0.5,
+            step: 0.01,
+            keep: 0.999,
+        };
+        let (ours, both) = adamw(value.clone(), grad.clone(), moments.clone(), factor, rule);
+        let g = grad.mul_scalar(0.3);
+        let first = moments.clone().narrow(0, 0, 33).mul_scalar(beta1) + g.clone().mul_scalar(1.0 - beta1);
+        let second = moments.narrow(0, 33, 33).mul_scalar(beta2) + (g.clone() * g).mul_scalar(1.0 - beta2);
+        let update = first.clone() / second.clone().sqrt().div_scalar(0.5).add_scalar(epsilon);
+        assert_close(name, ours, value.mul_scalar(0.999) - update.mul_scalar(0.01), 1e-6);
+        assert_close(name, both, Tensor::cat(vec![first, second], 0), 1e-6);
     }
 }

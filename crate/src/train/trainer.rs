@@ -212,7 +212,9 @@ impl Trainer {
     /// no number can still be left out by [`Self::discard`].
     pub async fn outcome(&mut self) -> Result<Outcome> {
         let zero = || Tensor::zeros([1, 1], &self.device);
-        let norm = global_norm(self.grads.iter().flatten()).unwrap_or_else(zero).mul_scalar(1.0 / self.scale());
+        let norm = global_norm(&self.grads.iter().flatten().cloned().collect::<Vec<_>>())
+            .unwrap_or_else(zero)
+            .mul_scalar(1.0 / self.scale());
         let (loss, correct) = self.sums.take().unwrap_or_else(|| (zero(), zero()));
         self.norm = Some(norm.clone());
         let numbers = read_f32(Tensor::cat(vec![loss, norm, correct], 1)).await?;
@@ -272,8 +274,8 @@ impl Trainer {
             held.push(Held { name: param.name.clone(), value: param.value() });
             if let Some((first, second)) = self.optimizer.moments(&param.name) {
                 let [a, b] = moment_names(&param.name);
-                held.push(Held { name: a, value: first.clone() });
-                held.push(Held { name: b, value: second.clone() });
+                held.push(Held { name: a, value: first });
+                held.push(Held { name: b, value: second });
             }
         }
         held

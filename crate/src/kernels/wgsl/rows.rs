@@ -26,6 +26,10 @@ fn largest(local: u32, mine: f32) -> f32 {
   workgroupBarrier();
   return all;
 }
+";
+
+/// A workgroup a row.
+const ROW: &str = "
 @compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
   let row = wg.y * wgs.x + wg.x;
   if (row >= size[0]) { return; }
@@ -37,7 +41,7 @@ fn kernel(buffers: &[&str], body: &str) -> String {
         s += &format!("@group(0) @binding({i}) var<storage, read_write> {name}: array<T{i}>;\n");
     }
     s += &format!("@group(0) @binding({}) var<storage, read> size: array<u32>;\n", buffers.len());
-    s + TOGETHER + body + "}\n"
+    s + TOGETHER + ROW + body + "}\n"
 }
 
 /// As [`super::RMS_SCALE`].
@@ -106,4 +110,28 @@ pub fn causal_softmax_grad() -> String {
   for (var i = local; i < keys; i += 64u) { Y[at + i] = T2(scale * f32(P[at + i]) * (f32(G[at + i]) - sum)); }
 ",
     )
+}
+
+/// Squares of five tensors' numbers, a workgroup a column of the sums. `size` = numbers of each.
+pub fn add_squares() -> String {
+    let mut s = String::new();
+    for (i, name) in ["S", "A0", "A1", "A2", "A3", "A4", "Y"].iter().enumerate() {
+        s += &format!("@group(0) @binding({i}) var<storage, read_write> {name}: array<T{i}>;\n");
+    }
+    s += "@group(0) @binding(7) var<storage, read> size: array<u32>;\n";
+    s += TOGETHER;
+    s += "
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+  let first = wg.x * 64u + local; let stride = wgs.x * 64u;
+  var sum = 0f;
+";
+    for i in 0..5 {
+        s += &format!(
+            "  for (var i = first; i < size[{i}]; i += stride) {{ let x = f32(A{i}[i]); sum = fma(x, x, sum); }}\n"
+        );
+    }
+    s + "  let all = total(local, sum);
+  if (local == 0u) { Y[wg.x] = T6(f32(S[wg.x]) + all); }
+}
+"
 }
