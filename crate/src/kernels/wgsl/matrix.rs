@@ -17,8 +17,8 @@ pub fn fits([m, n, k]: [usize; 3], ta: bool) -> bool {
 }
 
 const START: &str = "
-@group(0) @binding(0) var<storage, read_write> A: array<f16>;
-@group(0) @binding(1) var<storage, read_write> B: array<f16>;
+@group(0) @binding(0) var<storage, read_write> LHS: array<f16>;
+@group(0) @binding(1) var<storage, read_write> RHS: array<f16>;
 BUFFERS
 var<workgroup> block: array<f32, 256>;
 @compute @workgroup_size(32) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
@@ -81,17 +81,17 @@ workgroupBarrier();"
     writeln!(s, "for (var k = 0u; k < K; k += 16u) {{")?;
     for i in 0..down {
         let load = if kernel.ta {
-            format!("coopLoad<coop_mat16x16<f16, A>>(&A[baseA + k * M + r{i}], M)")
+            format!("coopLoad<coop_mat16x16<f16, A>>(&LHS[baseA + k * M + r{i}], M)")
         } else {
-            format!("coopLoadT<coop_mat16x16<f16, A>>(&A[baseA + r{i} * K + k], K)")
+            format!("coopLoadT<coop_mat16x16<f16, A>>(&LHS[baseA + r{i} * K + k], K)")
         };
         writeln!(s, "let a{i} = {load};")?;
     }
     for j in 0..across {
         let load = if kernel.tb {
-            format!("coopLoad<coop_mat16x16<f16, B>>(&B[baseB + q{j} * K + k], K)")
+            format!("coopLoad<coop_mat16x16<f16, B>>(&RHS[baseB + q{j} * K + k], K)")
         } else {
-            format!("coopLoadT<coop_mat16x16<f16, B>>(&B[baseB + k * N + q{j}], N)")
+            format!("coopLoadT<coop_mat16x16<f16, B>>(&RHS[baseB + k * N + q{j}], N)")
         };
         writeln!(s, "let b{j} = {load};")?;
     }
@@ -108,10 +108,10 @@ workgroupBarrier();"
                 writeln!(s, "workgroupBarrier(); coopStoreT(c{i}_{j}, &block[0], 16u); workgroupBarrier();")?;
                 writeln!(
                     s,
-                    "for (var i = local; i < 256u; i += 32u) {{ C[baseC + (r{i} + i / 16u) * N + q{j} + i % 16u] = TC(block[i]); }}"
+                    "for (var i = local; i < 256u; i += 32u) {{ OUT[baseC + (r{i} + i / 16u) * N + q{j} + i % 16u] = TC(block[i]); }}"
                 )?;
             } else {
-                writeln!(s, "coopStoreT(c{i}_{j}, &C[baseC + r{i} * N + q{j}], N);")?;
+                writeln!(s, "coopStoreT(c{i}_{j}, &OUT[baseC + r{i} * N + q{j}], N);")?;
             }
         }
     }

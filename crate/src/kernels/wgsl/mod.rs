@@ -179,7 +179,7 @@ impl ProductKernel {
         able.then_some(Self { plus: true, ..self })
     }
 
-    /// The buffers after the operands: `LOW` and `HIGH` of these types, where there are any, the result `C` and the sizes.
+    /// The buffers after the operands: `LOW` and `HIGH` of these types, where there are any, the result `OUT` and the sizes.
     fn buffers(&self, (low, high): (&str, &str), result: &str) -> String {
         let storage = "var<storage, read_write>";
         let thin = format!(
@@ -188,7 +188,7 @@ impl ProductKernel {
         let (thin, at) = if self.plus { (thin, 4) } else { (String::new(), 2) };
         format!(
             "alias TC = T{at}; alias VC = V{at};
-{thin}@group(0) @binding({at}) {storage} C: array<{result}>;
+{thin}@group(0) @binding({at}) {storage} OUT: array<{result}>;
 @group(0) @binding({}) var<storage, read> size: array<u32>;",
             at + 1
         )

@@ -246,7 +246,7 @@ pub fn sliced(kernel: &ProductKernel) -> String {
 ";
     s += &format!("for (var j = 0u; j < {SLICES}u; j++) {{ sum += part[(j * 16u + owner) * 4u + i][lane]; }}\n");
     s += "let y = row + owner / 4u * 4u + i; let x = col + owner % 4u * 4u + lane;
-  if (y < M && x < N) { C[(batch * M + y) * N + x] = TC(sum * scale); }
+  if (y < M && x < N) { OUT[(batch * M + y) * N + x] = TC(sum * scale); }
 ";
     let kernel = ProductKernel { wide: false, ..*kernel };
     finish(&kernel, &s, SLICED, SLICED, SLICES * SLICED)
@@ -258,13 +258,13 @@ fn store(s: &mut String, kernel: &ProductKernel, row: &str, column: &str, value:
     let _ = if kernel.wide {
         writeln!(
             s,
-            "if ({row} < M && {column} < N) {{ C[((batch * M + {row}) * N + {column}) / 4u] = VC({value} * scale); }}"
+            "if ({row} < M && {column} < N) {{ OUT[((batch * M + {row}) * N + {column}) / 4u] = VC({value} * scale); }}"
         )
     } else {
         (0..4).try_for_each(|i| {
             writeln!(
                 s,
-                "if ({row} < M && {column} + {i}u < N) {{ C[(batch * M + {row}) * N + {column} + {i}u] = TC({value}[{i}] * scale); }}"
+                "if ({row} < M && {column} + {i}u < N) {{ OUT[(batch * M + {row}) * N + {column} + {i}u] = TC({value}[{i}] * scale); }}"
             )
         })
     };
