@@ -20,8 +20,7 @@ use crate::{
     config::{Config, DeviceChoice, Kernels, MixedPrecision},
     error::{Error, Result},
     event::{DeviceInfo, Environment},
-    kernels::{self, Card},
-    platform, scenario,
+    kernels, platform, scenario,
 };
 
 /// An opened device and what is known of it.
@@ -145,10 +144,10 @@ pub async fn open(choice: DeviceChoice) -> Result<(Opened, Option<String>)> {
             if auto && id == CPU {
                 return Ok((open_cpu(), Some(reason)));
             }
-            let Gpu { device, half, matrices, lost, .. } = open_gpu().await?;
+            let Gpu { device, half, lost, .. } = open_gpu().await?;
             // What the adapter has, its device may have been opened without.
             info.features.retain(|feature| half || feature != SHADER_F16);
-            kernels::use_card(Card { cores: !info.software, matrices: half && matrices });
+            kernels::use_cores(!info.software);
             Ok((Opened { device, info, lost }, auto.then_some(reason)))
         }
     }
@@ -177,8 +176,6 @@ struct Gpu {
     setup: WgpuSetup,
     /// Whether it computes in 16 bits.
     half: bool,
-    /// And multiplies matrices so.
-    matrices: bool,
     lost: Arc<AtomicBool>,
 }
 
@@ -231,8 +228,7 @@ async fn open_gpu() -> Result<Gpu> {
         waiting.into_iter().for_each(Waker::wake);
     });
     let half = setup.device.features().contains(wgpu::Features::SHADER_F16);
-    let matrices = adapter::multiplies_matrices(&setup);
-    let gpu = Gpu { device, setup, half, matrices, lost };
+    let gpu = Gpu { device, setup, half, lost };
     *locked(&OPENED) = Some(gpu.clone());
     Ok(gpu)
 }
@@ -280,11 +276,6 @@ mod adapter {
 
     fn text(object: &JsValue, key: &str) -> String {
         get(object, key).and_then(|v| v.as_string()).unwrap_or_default()
-    }
-
-    /// WebGPU does not have them yet.
-    pub fn multiplies_matrices(_: &WgpuSetup) -> bool {
-        false
     }
 
     pub async fn find() -> std::result::Result<DeviceInfo, String> {
@@ -341,19 +332,6 @@ mod adapter {
 
     pub fn threads() -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
-    }
-
-    /// Whether the device has units for products of 16 by 16 numbers in f16, with sums in f32, in subgroups of 32.
-    pub fn multiplies_matrices(setup: &WgpuSetup) -> bool {
-        let info = setup.adapter.get_info();
-        let fits = |units: &wgpu::CooperativeMatrixProperties| {
-            (units.m_size, units.n_size, units.k_size) == (16, 16, 16)
-                && units.ab_type == wgpu::CooperativeScalarType::F16
-                && units.cr_type == wgpu::CooperativeScalarType::F32
-        };
-        setup.device.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
-            && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
-            && setup.adapter.cooperative_matrix_properties().iter().any(fits)
     }
 
     pub async fn find() -> std::result::Result<DeviceInfo, String> {

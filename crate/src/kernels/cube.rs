@@ -19,27 +19,25 @@ use cubecl::{
 
 use super::{
     AdamWRule, KernelOps, LANES, Stored, packed, product_shape, stock,
-    wgsl::{self, Card, ProductKernel, WORKGROUP},
+    wgsl::{self, ProductKernel, WORKGROUP},
 };
 
 static STOCK: AtomicBool = AtomicBool::new(false);
 static CORES: AtomicBool = AtomicBool::new(false);
-static MATRICES: AtomicBool = AtomicBool::new(false);
 
 /// Takes Burn's stock operations instead, from here on (`kernels: stock`).
 pub fn use_stock(stock: bool) {
     STOCK.store(stock, Ordering::Relaxed);
 }
 
-/// What the GPU is: the kernels for a card are slow on a CPU that imitates one, and the other way. Results differ in the
-/// order of sums.
-pub fn use_card(card: Card) {
-    CORES.store(card.cores, Ordering::Relaxed);
-    MATRICES.store(card.matrices, Ordering::Relaxed);
+/// Whether the GPU is a card with many cores, or a CPU that imitates one: the kernels for the one are slow on the other.
+/// Results differ in the order of sums.
+pub fn use_cores(cores: bool) {
+    CORES.store(cores, Ordering::Relaxed);
 }
 
-pub(super) fn card() -> Card {
-    Card { cores: CORES.load(Ordering::Relaxed), matrices: MATRICES.load(Ordering::Relaxed) }
+pub(super) fn cores() -> bool {
+    CORES.load(Ordering::Relaxed)
 }
 
 /// A kernel and the types of the numbers it reads and writes: what its source depends on, by which [`KernelId`] tells two
@@ -78,7 +76,7 @@ enum Rows {
 
 impl Rows {
     fn choose() -> Self {
-        if card().cores { Self::Workgroup } else { Self::Thread }
+        if cores() { Self::Workgroup } else { Self::Thread }
     }
 
     /// Workgroups for that many rows.
@@ -205,12 +203,7 @@ impl KernelOps for CubeBackend {
             return stock::product::<Self>(lhs, rhs, ta, tb, scale, dtype);
         }
         let sizes = [batch, m, n, k];
-        // Matrix units do not scale.
-        let kernel = if (lhs.dtype, rhs.dtype, scale) == (DType::F16, DType::F16, 1.0) {
-            ProductKernel::of_halves(sizes, ta, tb, dtype == DType::F16, card())
-        } else {
-            ProductKernel::choose(sizes, ta, tb, card())
-        };
+        let kernel = ProductKernel::choose(sizes, ta, tb, cores());
         launch(
             Kernel::Product(kernel),
             &[into_contiguous(lhs), into_contiguous(rhs)],
@@ -230,11 +223,7 @@ impl KernelOps for CubeBackend {
     ) -> FloatTensor<Self> {
         let (shape, dtype) = (product_shape(&lhs.shape(), &rhs.shape(), false, tb), lhs.dtype);
         let (m, n, k, rank) = (shape[0], shape[1], lhs.shape()[1], low.shape()[1]);
-        let kernel = if (dtype, rhs.dtype) == (DType::F16, DType::F16) {
-            ProductKernel::of_halves([1, m, n, k], false, tb, true, card())
-        } else {
-            ProductKernel::choose([1, m, n, k], false, tb, card())
-        };
+        let kernel = ProductKernel::choose([1, m, n, k], false, tb, cores());
         let fits = applies(&lhs) && shape.num_elements() > 0 && k > 0;
         let Some(kernel) = kernel.plus(rank).filter(|_| fits) else {
             let base = Self::product(lhs, rhs, false, tb, 1.0, dtype);
@@ -346,8 +335,7 @@ impl KernelOps for CubeBackend {
         wgpu_only(&x);
         let (n, k) = (of.outputs(transposed), of.inputs(transposed));
         let (m, dtype) = (x.shape()[0], x.dtype);
-        let halves = (dtype == DType::F16, dtype == DType::F16);
-        let kernel = ProductKernel::packed([m, n, k], transposed, packed::kind(of.kind), halves, card());
+        let kernel = ProductKernel::packed([m, n, k], transposed, packed::kind(of.kind), cores());
         launch(
             Kernel::Product(kernel),
             &[into_contiguous(x), into_contiguous(words)],
@@ -369,8 +357,7 @@ impl KernelOps for CubeBackend {
         wgpu_only(&x);
         let (n, k) = (of.outputs(transposed), of.inputs(transposed));
         let (m, dtype, rank) = (x.shape()[0], x.dtype, low.shape()[1]);
-        let halves = (dtype == DType::F16, dtype == DType::F16);
-        let kernel = ProductKernel::packed([m, n, k], transposed, packed::kind(of.kind), halves, card());
+        let kernel = ProductKernel::packed([m, n, k], transposed, packed::kind(of.kind), cores());
         let Some(kernel) = kernel.plus(rank) else {
             let base = Self::packed_product(x, words, of, transposed);
             return Self::float_add(base, Self::product(low, high, false, transposed, 1.0, dtype));

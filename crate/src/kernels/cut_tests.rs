@@ -20,29 +20,20 @@ const CUTS: [Cut; 6] = [
     Cut::Sliced,
 ];
 
-const MATRICES: [Cut; 4] = [
-    Cut::Matrix { rows: 64, columns: 64, half: false },
-    Cut::Matrix { rows: 32, columns: 64, half: false },
-    Cut::Matrix { rows: 32, columns: 32, half: false },
-    Cut::Matrix { rows: 16, columns: 16, half: false },
-];
-
-const MANY: Card = Card { cores: true, matrices: false };
-
 /// Sizes around those of the parts, in fours.
 const SHAPES: [(usize, usize, usize, usize); 6] =
     [(1, 4, 4, 4), (2, 36, 68, 20), (1, 128, 132, 64), (3, 8, 200, 256), (1, 200, 8, 100), (1, 260, 196, 36)];
 
 /// Every cut for every product of the test; the choice for the rows' kernels as well.
 fn with_cuts(test: impl Fn(&str)) {
-    let before = cube::card();
-    use_card(MANY);
+    let before = cube::cores();
+    use_cores(true);
     for cut in CUTS {
         *FORCED.lock().expect("no test failed here") = Some(cut);
         test(&format!("{cut:?}"));
     }
     *FORCED.lock().expect("no test failed here") = None;
-    use_card(before);
+    use_cores(before);
 }
 
 #[test]
@@ -81,41 +72,6 @@ fn every_cut_of_a_product_is_the_stock_product() {
 }
 
 #[test]
-fn matrix_units_give_the_stock_product() {
-    let Some(opened) = gpu() else { return };
-    let before = cube::card();
-    if !before.matrices {
-        return;
-    }
-    for cut in MATRICES {
-        *FORCED.lock().expect("no test failed here") = Some(cut);
-        for layout in [Layout::Nn, Layout::Nt, Layout::Tn] {
-            for shape in [(1, 16, 16, 16), (2, 40, 72, 32), (1, 128, 200, 64), (1, 24, 136, 160)] {
-                let (a, b) = operands(shape, layout, &opened.device);
-                let (a, b) = (rounded(a), rounded(b));
-                let stock = oracle(a.clone(), b.clone(), layout);
-                let (a, b) = (a.cast(DType::F16), b.cast(DType::F16));
-                let case = format!("{cut:?} {layout:?} {shape:?}");
-                let ours = product_as(DType::F32, a.clone(), b.clone(), layout);
-                assert_close(&case, ours, stock.clone(), 1e-4);
-                let ours = product_as(DType::F16, a, b, layout).cast(DType::F32);
-                assert_close(&format!("{case} in f16"), ours, stock, 2e-3);
-            }
-        }
-        check_adapted(&format!("{cut:?}"), &opened.device, [40, 32, 64, 8], DType::F16);
-        let packed = Packed::new(GgmlType::F16, [96, 64], &blocks(GgmlType::F16, 96, 64), &opened.device);
-        let dense = packed.select(packed.ids(0..96));
-        let x = rounded(random([40, 64], 12, &opened.device));
-        let ours = packed.linear(x.clone().cast(DType::F16)).cast(DType::F32);
-        assert_close(&format!("{cut:?} packed"), ours, matmul(x, dense.clone(), Layout::Nt), 2e-3);
-        let g = rounded(random([40, 96], 13, &opened.device));
-        let ours = packed.back(g.clone().cast(DType::F16)).cast(DType::F32);
-        assert_close(&format!("{cut:?} packed back"), ours, matmul(g, dense, Layout::Nn), 2e-3);
-    }
-    *FORCED.lock().expect("no test failed here") = None;
-}
-
-#[test]
 fn rows_by_workgroups_are_rows_by_threads() {
     let Some(opened) = gpu() else { return };
     let device = &opened.device;
@@ -132,19 +88,19 @@ fn rows_by_workgroups_are_rows_by_threads() {
         let (dx, ds) = (leaf.grad(&grads).expect("gradient"), s.grad(&soft).expect("gradient"));
         (y.inner(), dx, p.inner(), ds)
     };
-    let before = cube::card();
-    use_card(Card::default());
+    let before = cube::cores();
+    use_cores(false);
     let threads = all();
     // What is queued would take the other kernels.
     let seen = values(threads.1.clone()).len() + values(threads.3.clone()).len();
     assert_eq!(seen, 3700 + 7800);
-    use_card(MANY);
+    use_cores(true);
     let groups = all();
     assert_close("rms_norm", groups.0, threads.0, 1e-6);
     assert_close("rms_norm gradient", groups.1, threads.1, 1e-5);
     assert_close("softmax", groups.2, threads.2, 1e-6);
     assert_close("softmax gradient", groups.3, threads.3, 1e-5);
-    use_card(before);
+    use_cores(before);
 }
 
 /// For choosing: `PADDOCK_TEST_GPU=1 cargo test --release -p paddock --lib -- --ignored --nocapture rates_of_the_cuts`.
@@ -152,7 +108,7 @@ fn rows_by_workgroups_are_rows_by_threads() {
 #[ignore = "prints rates for a person to compare"]
 fn rates_of_the_cuts() {
     let opened = gpu().expect("PADDOCK_TEST_GPU is set");
-    let before = cube::card();
+    let before = cube::cores();
     println!("{}, {before:?}", opened.info.name);
     let shapes = [
         ([4096, 4096, 4096], Layout::Nt),
@@ -171,26 +127,22 @@ fn rates_of_the_cuts() {
     for (shape, layout) in shapes {
         for dtype in [DType::F32, DType::F16] {
             let mut line = format!("{layout:?} {shape:?} {dtype:?} GFLOP/s:");
-            let cuts = CUTS.into_iter().chain(if dtype == DType::F16 { MATRICES.to_vec() } else { Vec::new() });
-            for cut in std::iter::once(None).chain(cuts.map(Some)) {
+            for cut in std::iter::once(None).chain(CUTS.map(Some)) {
                 *FORCED.lock().expect("no test failed here") = cut;
-                // Else two halves would go to the matrix units.
-                let matrices = before.matrices && !matches!(cut, Some(Cut::Shared { .. } | Cut::Sliced));
-                use_card(Card { cores: true, matrices });
+                use_cores(true);
                 let rate = product_rate(&opened.device, shape, layout, dtype == DType::F16, false);
                 let rate = pollster::block_on(rate).expect("a rate") / 1e9;
                 line += &match cut {
                     Some(Cut::Shared { rows, columns, each }) => format!("  {rows}x{columns}/{each} {rate:.0}"),
-                    Some(Cut::Matrix { rows, columns, .. }) => format!("  units {rows}x{columns} {rate:.0}"),
                     Some(cut) => format!("  {cut:?} {rate:.0}"),
                     None => format!("  chosen {rate:.0}"),
                 };
             }
             *FORCED.lock().expect("no test failed here") = None;
-            use_card(Card::default());
+            use_cores(false);
             let alone = product_rate(&opened.device, shape, layout, dtype == DType::F16, false);
             println!("{line}  alone {:.0}", pollster::block_on(alone).expect("a rate") / 1e9);
         }
     }
-    use_card(before);
+    use_cores(before);
 }

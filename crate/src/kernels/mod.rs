@@ -21,9 +21,8 @@ mod half_tests;
 #[cfg(test)]
 mod tests;
 
-pub use cube::{use_card, use_stock};
+pub use cube::{use_cores, use_stock};
 pub use packed::Packed;
-pub use wgsl::Card;
 
 use burn::{
     backend::{

@@ -1,7 +1,6 @@
 //! WGSL sources. Sizes come in a small buffer, so that a handful of pipelines serves every shape. Numbers are read and
 //! written in the types of their buffers (`T0` of the first, and so on: [`typed`]) and computed with in f32.
 
-pub mod matrix;
 pub mod packed;
 pub mod rows;
 mod shared;
@@ -23,17 +22,6 @@ pub enum Cut {
     Shared { rows: usize, columns: usize, each: usize },
     /// A workgroup computes 16 by 16, each thread a slice of the sums: for small results of long sums.
     Sliced,
-    /// A subgroup computes `rows` by `columns` on matrix units, out of two operands in f16; whether its result is f16 too.
-    Matrix { rows: usize, columns: usize, half: bool },
-}
-
-/// What the kernels are chosen for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Card {
-    /// Many of them; else a few threads of a CPU that imitate a GPU.
-    pub cores: bool,
-    /// Units that multiply matrices in f16, see [`matrix`].
-    pub matrices: bool,
 }
 
 /// What a product's source depends on.
@@ -55,11 +43,7 @@ pub struct ProductKernel {
 /// A source with the types of its buffers' numbers, `T0`, `T1` and so on, and of four of them, `V0` and so on. `half` has
 /// a bit for each buffer that holds f16.
 pub fn typed(half: u8, source: &str) -> String {
-    let (enable, source) = match source.strip_prefix(matrix::ENABLE) {
-        Some(source) => (matrix::ENABLE, source),
-        None => ("", source),
-    };
-    let mut s = String::from(if half == 0 { "" } else { "enable f16;\n" }) + enable;
+    let mut s = String::from(if half == 0 { "" } else { "enable f16;\n" });
     for i in 0..7 {
         let number = if half >> i & 1 == 1 { "f16" } else { "f32" };
         s.push_str(&format!("alias T{i} = {number}; alias V{i} = vec4<{number}>;\n"));
@@ -92,9 +76,7 @@ impl Cut {
     /// The largest parts that still give all cores something to do.
     fn choose(batch: usize, m: usize, n: usize, k: usize) -> Self {
         #[cfg(test)]
-        if let Some(cut) = *FORCED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-            && !matches!(cut, Self::Matrix { .. })
-        {
+        if let Some(cut) = *FORCED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             return cut;
         }
         let parts = |size: usize| batch * m.div_ceil(size) * n.div_ceil(size);
@@ -103,6 +85,8 @@ impl Cut {
             Self::Sliced
         } else if parts(128) >= 128 {
             square(128, 8)
+        } else if parts(64) >= 512 {
+            square(64, 8)
         } else if parts(64) >= 96 {
             square(64, 4)
         } else if parts(32) >= 64 || k < 256 {
@@ -111,55 +95,25 @@ impl Cut {
             Self::Sliced
         }
     }
-
-    /// The same on matrix units.
-    fn choose_matrix(batch: usize, m: usize, n: usize, half: bool) -> Self {
-        #[cfg(test)]
-        if let Some(Self::Matrix { rows, columns, .. }) =
-            *FORCED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-        {
-            return Self::Matrix { rows, columns, half };
-        }
-        let parts = |size: usize| batch * m.div_ceil(size) * n.div_ceil(size);
-        let size =
-            [64, 32].into_iter().find(|size| parts(*size) >= 400).unwrap_or(if parts(32) >= 64 { 32 } else { 16 });
-        Self::Matrix { rows: size, columns: size, half }
-    }
 }
 
 impl ProductKernel {
-    /// The kernel for so many products of these sizes, of f32 or mixed operands.
-    pub fn choose([batch, m, n, k]: [usize; 4], ta: bool, tb: bool, card: Card) -> Self {
+    /// The kernel for so many products of these sizes. `cores`: on a card that has many of them.
+    pub fn choose([batch, m, n, k]: [usize; 4], ta: bool, tb: bool, cores: bool) -> Self {
         let along_a = if ta { m } else { k };
         let along_b = if tb { k } else { n };
         let vec4 = [k, along_a, along_b].iter().all(|n| n.is_multiple_of(4));
         // A tile wider than the result would only compute what is thrown away.
         let fit = |size: usize| if vec4 && size > 4 { 8 } else { 4 };
         let alone = Cut::Alone(fit(m), fit(n));
-        let cut = if card.cores && vec4 { Cut::choose(batch, m, n, k) } else { alone };
+        let cut = if cores && vec4 { Cut::choose(batch, m, n, k) } else { alone };
         let wide = n.is_multiple_of(4) && matches!(cut, Cut::Shared { .. });
         Self { ta, tb, cut, wide, vec4, plus: false, packed: None }
     }
 
-    /// The kernel where both operands are in f16; `half`: the result as well.
-    pub fn of_halves([batch, m, n, k]: [usize; 4], ta: bool, tb: bool, half: bool, card: Card) -> Self {
-        let kernel = Self::choose([batch, m, n, k], ta, tb, card);
-        if !card.matrices || !matrix::fits([m, n, k], ta) {
-            return kernel;
-        }
-        let cut = Cut::choose_matrix(batch, m, n, half);
-        Self { cut, wide: false, ..kernel }
-    }
-
-    /// The kernel for a product of rows `m`, in f16 where `halves` says so of them and the result, with a packed matrix:
-    /// `A·Bᵀ`, or `A·B` where `tb` is false.
-    pub fn packed([m, n, k]: [usize; 3], tb: bool, kind: GgmlType, halves: (bool, bool), card: Card) -> Self {
-        let sizes = [1, m, n, k];
-        let kernel = match (kind, halves) {
-            (GgmlType::F16, (true, half)) => Self::of_halves(sizes, false, tb, half, card),
-            _ => Self::choose(sizes, false, tb, card),
-        };
-        Self { packed: Some(kind.id()), ..kernel }
+    /// The kernel for a product of rows `m` with a packed matrix: `A·Bᵀ`, or `A·B` where `tb` is false.
+    pub fn packed([m, n, k]: [usize; 3], tb: bool, kind: GgmlType, cores: bool) -> Self {
+        Self { packed: Some(kind.id()), ..Self::choose([1, m, n, k], false, tb, cores) }
     }
 
     /// Workgroups for a result of `m` by `n`, and the threads of each.
@@ -169,7 +123,6 @@ impl ProductKernel {
             Cut::Alone(rows, columns) => (tiles(rows, columns).div_ceil(WORKGROUP as usize), WORKGROUP),
             Cut::Shared { rows, columns, each } => (tiles(rows, columns), shared::threads(rows, columns, each) as u32),
             Cut::Sliced => (tiles(shared::SLICED, shared::SLICED), 256),
-            Cut::Matrix { rows, columns, .. } => (tiles(rows, columns), 32),
         }
     }
 
@@ -211,7 +164,6 @@ impl ProductKernel {
             Cut::Alone(rows, columns) => self.alone((rows, columns)),
             Cut::Shared { rows, columns, each } => shared::tiled(self, rows, columns, each),
             Cut::Sliced => shared::sliced(self),
-            Cut::Matrix { rows, columns, half } => matrix::product(self, rows, columns, half),
         }
     }
 
