@@ -205,6 +205,7 @@ export type TrainingSection = {
 method?: string | null,
 batch_size?: number | null,
 gradient_accumulation_steps?: number | null,
+packing?: boolean | null,
 gradient_checkpointing?: boolean | null,
 mixed_precision?: string | null,
 learning_rate?: number | null,

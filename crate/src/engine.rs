@@ -328,14 +328,12 @@ impl Engine {
     async fn plan(&self, config: &Config, rows: &Rows) -> Result<Vec<Event>> {
         let folder = self.folder()?;
         let (opened, reason) = device::open(config.device).await?;
-        let (total_steps, estimated) = prepare::estimate_steps(config, rows, &folder)?;
+        let (total_steps, note) = prepare::estimate_steps(config, rows, &folder)?;
         let mut plan = plan(config, &folder.weights, &opened, rows, total_steps)?;
         plan.examples = prepare::preview(config, rows, &folder)?;
         plan.warnings.splice(0..0, rows.warnings.iter().cloned());
         plan.warnings.extend(reason.filter(|_| !opened.is_gpu()));
-        if estimated {
-            plan.warnings.push("The number of steps is estimated from a part of the text.".into());
-        }
+        plan.warnings.extend(note);
         Ok(vec![Event::Plan(plan)])
     }
 

@@ -238,11 +238,18 @@ test('the task and its columns are chosen from what the file fits', async (t) =>
   assert.deepEqual((await sent(page, 'check')).config.data, { train_file: 'poems.csv', shape: 'messages', messages_column: 'text' })
   await at(page, 'advanced').click()
   await at(page, 'field-apply_chat_template').waitFor()
+  await at(page, 'field-packing').selectOption('true')
+  await page.waitForFunction(() => window.commands.findLast(({ type }) => type === 'check').config.training.packing === true)
   await chooseData(page, 'mail.csv', messages(20).replace('message,kind', 'text,label'))
   await task('text-classification').and(page.locator(':checked')).waitFor()
   await at(page, 'label-counts').waitFor()
   await go(page, 'settings')
   await at(page, 'field-apply_chat_template').waitFor({ state: 'hidden' })
+  await at(page, 'field-packing').waitFor({ state: 'hidden' })
+  // A classifier would be refused with it; it is there again for the next task that answers.
+  await page.waitForFunction(() => window.commands.findLast(({ type }) => type === 'check').config.task === 'text-classification')
+  assert.equal((await sent(page, 'check')).config.training.packing, undefined)
+  assert.equal(await at(page, 'field-packing').inputValue(), 'true')
 })
 
 test('task, shape and columns go into a YAML file and come back', async (t) => {

@@ -60,6 +60,13 @@ test('an empty field is an absent key, and others keep their kind', () => {
   assert.deepEqual(config.lora, { target_modules: ['q_proj', 'v_proj'] })
 })
 
+test('what belongs to answers is sent with tasks that answer only', () => {
+  const form = { packing: 'true', max_new_tokens: '16', batch_size: '4' }
+  assert.deepEqual(toConfig({ ...choices, form, answers: true }).training, { packing: true, batch_size: 4 })
+  const { training, evaluation } = toConfig({ ...choices, form, answers: false })
+  assert.deepEqual([training, evaluation], [{ batch_size: 4 }, {}])
+})
+
 test('a file of held-out rows replaces the share, and a number is learned with one output', () => {
   const config = toConfig({ ...choices, form: { validation_split: '0.2' }, heldOut: 'held.csv', regression: true })
   assert.deepEqual(config.data, { train_file: 'mail.csv', validation_file: 'held.csv', text_column: 'text', label_column: 'label' })

@@ -9,6 +9,7 @@ mod half;
 mod hostile;
 mod hub;
 mod memory;
+mod packing;
 mod plan;
 mod protocol;
 mod qlora;

@@ -66,6 +66,8 @@ fn fine(envelopes: Vec<Envelope>) -> Vec<Event> {
     events
 }
 
+const PACKED: &str = "training.packing=true";
+
 /// The plan of a run, and the most bytes that it held until its second step was done.
 fn run(keys: &[&str]) -> (Plan, u64) {
     let mut raw = RawConfig::default();
@@ -73,11 +75,14 @@ fn run(keys: &[&str]) -> (Plan, u64) {
         let (key, value) = key.split_once('=').expect("a value");
         raw.set(key, value).expect("a key");
     }
-    let long = |row: usize| "the film as a whole is what it is ".repeat(24 + row % 3);
-    let rows: String = (0..48).map(|row| format!("{},{}\n", long(row), ["good", "bad"][row % 2])).collect();
+    // Packed rows are shorter, and fill their sequences together.
+    let packed = keys.contains(&PACKED);
+    let (header, words, count) = if packed { ("prompt,completion", 1, 96) } else { ("text,label", 24, 48) };
+    let long = |row: usize| "the film as a whole is what it is ".repeat(words + row % 3);
+    let rows: String = (0..count).map(|row| format!("{},{}\n", long(row), ["good", "bad"][row % 2])).collect();
     let mut engine = Engine::new();
     fine(block_on(engine.handle(Command::OpenModel { name: "model".into() }, model())));
-    let data = named("rows.csv", format!("text,label\n{rows}").into_bytes());
+    let data = named("rows.csv", format!("{header}\n{rows}").into_bytes());
     fine(block_on(engine.handle(Command::OpenData, vec![data])));
     let _alone = dropout_alone();
     let (plan, most) = peak(|| {
@@ -104,7 +109,8 @@ fn a_run_holds_what_its_plan_says() {
     let (dense, packed) = (["model.quantization=none"], ["model.quantization=q4_0"]);
     let (full, checkpointing) = (["training.method=full"], ["training.gradient_checkpointing=true"]);
     let dropout = ["lora.lora_dropout=0.1", "lora.target_modules=q_proj,v_proj,down_proj", "lora.r=32"];
-    let cases: [&[&[&str]]; 16] = [
+    let side_by_side = [PACKED, "evaluation.max_generated_samples=0"];
+    let cases: [&[&[&str]]; 20] = [
         &[&generation, &short, &dense],
         &[&generation, &short, &dense, &checkpointing],
         &[&generation, &long, &dense],
@@ -116,6 +122,10 @@ fn a_run_holds_what_its_plan_says() {
         &[&generation, &long, &full],
         &[&generation, &short, &full, &["training.gradient_accumulation_steps=2"]],
         &[&generation, &short, &dropout],
+        &[&generation, &short, &dense, &side_by_side],
+        &[&generation, &long, &dense, &side_by_side, &checkpointing],
+        &[&generation, &short, &full, &side_by_side],
+        &[&generation, &long, &packed, &side_by_side],
         &[&short, &dense],
         &[&short, &packed, &checkpointing],
         &[&long, &dense],

@@ -18,7 +18,7 @@ use crate::cli::fixture::{Folder, bytes};
 const THINGS: [(&str, &str); 4] = [("sky", "blue"), ("leaf", "green"), ("sun", "gold"), ("coal", "black")];
 
 /// Rows of a prompt and its completion, of which there are four.
-fn colours(rows: usize) -> String {
+pub fn colours(rows: usize) -> String {
     let row = |i: usize| format!("{},{}\n", THINGS[i % 4].0, THINGS[i % 4].1);
     std::iter::once("prompt,completion\n".to_owned()).chain((0..rows).map(row)).collect()
 }

@@ -41,6 +41,7 @@ export const FIELDS = [
   { key: 'max_train_samples', section: 'data', group: 'advanced', kind: 'integer' },
   { key: 'max_eval_samples', section: 'data', group: 'advanced', kind: 'integer' },
   { key: 'gradient_accumulation_steps', section: 'training', group: 'advanced', kind: 'integer' },
+  { key: 'packing', section: 'training', group: 'advanced', kind: 'choice', options: ['false', 'true'], answers: true },
   { key: 'gradient_checkpointing', section: 'training', group: 'advanced', kind: 'choice', options: ['false', 'true'] },
   { key: 'mixed_precision', section: 'training', group: 'advanced', kind: 'choice', options: ['auto', 'no', 'fp16'] },
   { key: 'lr_scheduler_type', section: 'training', group: 'advanced', kind: 'choice', options: ['linear', 'cosine', 'constant'] },
@@ -89,11 +90,12 @@ export function readForm(remembered) {
 /**
  * What a configuration is made of here: the form's fields, and choices made in other steps.
  * @typedef {{ form: Form, kept: Kept, device: string, model: string, data: string, heldOut: string, task: string, shape: string,
- *   columns: import('./tasks.js').Columns, regression: boolean }} Choices
+ *   columns: import('./tasks.js').Columns, regression: boolean, answers?: boolean }} Choices answers: whether the task's model
+ *   writes answers
  */
 
 /** @param {Choices} choices @returns {RawConfig} */
-export function toConfig({ form, kept, device, model, data, heldOut, task, shape, columns, regression }) {
+export function toConfig({ form, kept, device, model, data, heldOut, task, shape, columns, regression, answers = true }) {
   /** @type {Record<Section, Record<string, any>>} */
   const sections = { model: {}, data: {}, training: {}, evaluation: {}, lora: {}, recovery: {} };
   if (model) sections.model.name_or_path = model;
@@ -101,10 +103,10 @@ export function toConfig({ form, kept, device, model, data, heldOut, task, shape
   if (heldOut) sections.data.validation_file = heldOut;
   if (shape) sections.data.shape = shape;
   for (const [role, name] of Object.entries(columns)) if (name) sections.data[`${role}_column`] = name;
-  for (const { key, section, kind, options } of FIELDS) {
+  for (const { key, section, kind, options, answers: ofAnswers } of FIELDS) {
     const value = form[key] ?? '';
-    // A file of held-out rows takes the place of a share of the training rows.
-    if (value === '' || (heldOut && key === 'validation_split')) continue;
+    // A file of held-out rows takes the place of a share of the training rows; a field that is hidden is not meant.
+    if (value === '' || (heldOut && key === 'validation_split') || (ofAnswers && !answers)) continue;
     if (kind === 'modules') sections[section][key] = value.split(',');
     else if (value === 'true' || value === 'false') sections[section][key] = value === 'true';
     else sections[section][key] = options ? value : Number(value);

@@ -216,6 +216,7 @@ const config = () =>
     shape: state.shape,
     columns: state.columns,
     regression: state.regression && !generates(state, state.task),
+    answers: generates(state, state.task),
   });
 
 /** What was kept of a file, without a key that was chosen here since. @param {string} key */

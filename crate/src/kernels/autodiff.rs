@@ -217,6 +217,40 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         }
     }
 
+    fn segment_softmax(
+        scores: FloatTensor<Self>,
+        first: IntTensor<Self>,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct SegmentSoftmax;
+
+        impl<B: KernelOps> Backward<B, 1> for SegmentSoftmax {
+            type State = (FloatTensor<B>, f32, DType);
+
+            // What is not seen has weight zero, so that the gradient needs to know no bounds.
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+                let [node] = ops.parents;
+                let grad = grads.consume::<B>(&ops.node);
+                if let Some(node) = node {
+                    let (p, scale, dtype) = ops.state;
+                    grads.register::<B>(node.id, B::causal_softmax_grad(p, grad, scale, dtype));
+                }
+            }
+        }
+
+        match SegmentSoftmax.prepare::<C>([scores.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let p = B::segment_softmax(scores.primitive().clone(), first, scale, dtype);
+                prep.finish((p.clone(), scale, scores.primitive().dtype()), p)
+            }
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::segment_softmax(scores.primitive().clone(), first, scale, dtype))
+            }
+        }
+    }
+
     fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
         // Only the backward above calls it, on the inner backend; stock operations keep it differentiable anyway.
         super::stock::causal_softmax_grad::<Self>(p, g, scale, dtype)

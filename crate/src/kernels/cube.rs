@@ -58,6 +58,7 @@ enum Kernel {
     RmsScale(Rows),
     RmsNormGrad(Rows),
     CausalSoftmax(Rows),
+    SegmentSoftmax(Rows),
     CausalSoftmaxGrad(Rows),
     Swiglu,
     SwigluGrad,
@@ -104,6 +105,8 @@ impl KernelSource for Source {
             Kernel::RmsNormGrad(Rows::Workgroup) => wgsl::rows::rms_norm_grad(),
             Kernel::CausalSoftmax(Rows::Thread) => wgsl::CAUSAL_SOFTMAX.into(),
             Kernel::CausalSoftmax(Rows::Workgroup) => wgsl::rows::causal_softmax(),
+            Kernel::SegmentSoftmax(Rows::Thread) => wgsl::SEGMENT_SOFTMAX.into(),
+            Kernel::SegmentSoftmax(Rows::Workgroup) => wgsl::rows::segment_softmax(),
             Kernel::CausalSoftmaxGrad(Rows::Thread) => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
             Kernel::CausalSoftmaxGrad(Rows::Workgroup) => wgsl::rows::causal_softmax_grad(),
             Kernel::Swiglu => wgsl::SWIGLU.into(),
@@ -137,13 +140,13 @@ fn wgpu_only(tensor: &CubeTensor) {
 }
 
 /// Runs `kernel` over `inputs` in so many workgroups a batch, into a new tensor of `shape` and `dtype`.
-fn launch(
+fn launch<const N: usize>(
     kernel: Kernel,
     inputs: &[CubeTensor],
     (shape, dtype): (Shape, DType),
     groups: usize,
     batch: usize,
-    sizes: [u32; 4],
+    sizes: [u32; N],
 ) -> CubeTensor {
     let [output] = launch_into(kernel, inputs, [(shape, dtype)], groups, batch, &sizes);
     output
@@ -298,6 +301,25 @@ impl KernelOps for CubeBackend {
         let (rows, along) = (shape[0] * shape[1], Rows::choose());
         let sizes = [rows as u32, shape[2] as u32, queries as u32, scale.to_bits()];
         launch(Kernel::CausalSoftmax(along), &[into_contiguous(scores)], (shape, dtype), along.groups(rows), 1, sizes)
+    }
+
+    fn segment_softmax(
+        scores: FloatTensor<Self>,
+        first: IntTensor<Self>,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        let (shape, of) = (scores.shape(), first.shape());
+        // The kernel reads whole numbers of 32 bits.
+        if !applies(&scores) || shape.num_elements() == 0 || first.dtype.size() != 4 {
+            let device = scores.device.clone();
+            return stock::segment_softmax::<Self>(scores, first, scale, dtype, &device);
+        }
+        let (rows, along) = (shape[0] * shape[1], Rows::choose());
+        let (queries, lines) = (of[1] as u32, of[0] as u32);
+        let sizes = [rows as u32, shape[2] as u32, queries, scale.to_bits(), shape[1] as u32, lines];
+        let inputs = [into_contiguous(scores), into_contiguous(first)];
+        launch(Kernel::SegmentSoftmax(along), &inputs, (shape, dtype), along.groups(rows), 1, sizes)
     }
 
     fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods)]
 
+use burn::tensor::TensorData;
+
 use super::{
     half_tests::rounded,
     measure::product_rate,
@@ -78,6 +80,9 @@ fn rows_by_workgroups_are_rows_by_threads() {
     let (x, g) = (random([37, 100], 1, device), random([37, 100], 2, device));
     let w = random([1, 100], 3, device);
     let scores = random([3, 20, 130], 4, device);
+    // Ten queries after 120 keys, of three lines.
+    let first: Vec<i32> = (0..30).map(|i| [0, 70, 119][i / 10] + (i % 10) as i32 / 4).collect();
+    let first = Tensor::<2, Int>::from_data(TensorData::new(first, [3, 10]), (device, DType::I32));
     let all = || {
         let leaf = x.clone().autodiff().require_grad();
         let y = rms_norm(leaf.clone(), w.clone().autodiff(), 1e-5);
@@ -86,20 +91,22 @@ fn rows_by_workgroups_are_rows_by_threads() {
         let p = causal_softmax(s.clone(), 10, 0.3, DType::F32);
         let soft = (p.clone() * scores.clone().autodiff()).sum().backward();
         let (dx, ds) = (leaf.grad(&grads).expect("gradient"), s.grad(&soft).expect("gradient"));
-        (y.inner(), dx, p.inner(), ds)
+        let parts = segment_softmax(scores.clone(), first.clone(), 0.3, DType::F32);
+        (y.inner(), dx, p.inner(), ds, parts)
     };
     let before = cube::cores();
     use_cores(false);
     let threads = all();
     // What is queued would take the other kernels.
-    let seen = values(threads.1.clone()).len() + values(threads.3.clone()).len();
-    assert_eq!(seen, 3700 + 7800);
+    let seen = [values(threads.1.clone()), values(threads.3.clone()), values(threads.4.clone())];
+    assert_eq!(seen.map(|values| values.len()), [3700, 7800, 7800]);
     use_cores(true);
     let groups = all();
     assert_close("rms_norm", groups.0, threads.0, 1e-6);
     assert_close("rms_norm gradient", groups.1, threads.1, 1e-5);
     assert_close("softmax", groups.2, threads.2, 1e-6);
     assert_close("softmax gradient", groups.3, threads.3, 1e-5);
+    assert_close("softmax of segments", groups.4, threads.4, 1e-6);
     use_cores(before);
 }
 

@@ -31,6 +31,21 @@ fn inverse_rms(row: &[f32], eps: f32) -> f32 {
     1.0 / (squares / row.len() as f32 + eps).sqrt()
 }
 
+/// Over the keys that are seen; the others get nothing.
+fn softmax(row: &mut [f32], seen: Range<usize>, scale: f32) {
+    row[..seen.start].fill(0.0);
+    row[seen.end..].fill(0.0);
+    let seen = &mut row[seen];
+    let max = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for v in seen.iter_mut() {
+        *v = ((*v - max) * scale).exp();
+        sum += *v;
+    }
+    let inverse = 1.0 / sum;
+    seen.iter_mut().for_each(|v| *v *= inverse);
+}
+
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
@@ -118,16 +133,26 @@ impl KernelOps for Flex {
         let (mut x, shape) = f32s(scores);
         let keys = shape[2];
         for (r, row) in x.chunks_mut(keys).enumerate() {
-            let (seen, hidden) = row.split_at_mut(keys - queries + r % queries + 1);
-            hidden.fill(0.0);
-            let max = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let mut sum = 0.0;
-            for v in seen.iter_mut() {
-                *v = ((*v - max) * scale).exp();
-                sum += *v;
-            }
-            let inverse = 1.0 / sum;
-            seen.iter_mut().for_each(|v| *v *= inverse);
+            softmax(row, 0..keys - queries + r % queries + 1, scale);
+        }
+        wrap(x, shape, dtype)
+    }
+
+    fn segment_softmax(
+        scores: FloatTensor<Self>,
+        first: IntTensor<Self>,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        let (mut x, shape) = f32s(scores);
+        let (lines, queries) = (first.shape()[0], first.shape()[1]);
+        let (rows, keys) = (shape[1], shape[2]);
+        let first = integers(first);
+        for (r, row) in x.chunks_mut(keys).enumerate() {
+            let (matrix, query) = (r / rows, r % rows % queries);
+            let own = keys - queries + query;
+            let from = first[matrix % lines * queries + query].min(own);
+            softmax(row, from..own + 1, scale);
         }
         wrap(x, shape, dtype)
     }
@@ -305,5 +330,27 @@ fn integers(tensor: IntTensor<Flex>) -> Vec<usize> {
     match tensor.dtype() {
         DType::I32 => tensor.storage::<i32>()[start..start + len].iter().map(|id| *id as usize).collect(),
         _ => tensor.storage::<i64>()[start..start + len].iter().map(|id| *id as usize).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stock_operations_hide_the_same_segments() {
+        let (lines, group, queries, keys) = (2, 3, 4, 6);
+        let shape = vec![2 * lines, group * queries, keys];
+        let values = crate::rng::normal(&mut crate::rng::stream(8, 7), shape.iter().product(), 1.0);
+        let scores = wrap(values, shape, DType::F32);
+        let first = TensorData::new(vec![0i32, 0, 2, 2, 0, 3, 3, 5], [lines, queries]);
+        let first = IntTensor::<Flex>::from_data(first);
+        let (ours, _) = f32s(Flex::segment_softmax(scores.clone(), first.clone(), 0.7, DType::F32));
+        let device = scores.device();
+        let (stock, _) = f32s(stock::segment_softmax::<Flex>(scores, first, 0.7, DType::F32, &device));
+        assert_eq!(ours.iter().filter(|p| **p == 0.0).count(), stock.iter().filter(|p| **p == 0.0).count());
+        for (a, b) in ours.iter().zip(&stock) {
+            assert!((a - b).abs() < 1e-6, "{ours:?}\n{stock:?}");
+        }
     }
 }

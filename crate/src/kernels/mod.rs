@@ -29,7 +29,7 @@ use burn::{
         Backend, Dispatch, backend_extension,
         tensor::{FloatTensor, IntTensor},
     },
-    tensor::{DType, Shape, Tensor},
+    tensor::{DType, Int, Shape, Tensor},
 };
 
 /// Which operands of a product are stored transposed.
@@ -157,6 +157,17 @@ pub trait KernelOps: Backend {
     /// `r mod queries` and sees the keys up to `keys - queries + (r mod queries)`.
     #[fusion(dtype = *dtype, shape = scores.clone())]
     fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32, dtype: DType) -> FloatTensor<Self>;
+
+    /// As [`Self::causal_softmax`], of sequences that stand behind each other: `first` `[lines, queries]` says for each query
+    /// the first key that it sees, from 0 up to its own. Matrix `m` of the scores goes by line `m mod lines`. The gradient is
+    /// [`Self::causal_softmax_grad`].
+    #[fusion(dtype = *dtype, shape = scores.clone())]
+    fn segment_softmax(
+        scores: FloatTensor<Self>,
+        first: IntTensor<Self>,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self>;
 
     /// Gradient of [`Self::causal_softmax`] from its result `p` and the gradient `g` of that:
     /// `scale · p ∘ (g − Σ g∘p)`.
@@ -300,6 +311,12 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f64) -> Tensor<2> {
 /// [`KernelOps::causal_softmax`].
 pub fn causal_softmax(scores: Tensor<3>, queries: usize, scale: f32, dtype: DType) -> Tensor<3> {
     Tensor::from_dispatch(Dispatch::causal_softmax(scores.into_dispatch(), queries, scale, dtype))
+}
+
+/// [`causal_softmax`] of sequences that stand behind each other, each of which sees itself alone: `first` `[lines, queries]`
+/// is the first key of each query, and matrix `m` of the scores goes by line `m mod lines`.
+pub fn segment_softmax(scores: Tensor<3>, first: Tensor<2, Int>, scale: f32, dtype: DType) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::segment_softmax(scores.into_dispatch(), first.into_dispatch(), scale, dtype))
 }
 
 /// `silu(gate) ∘ up`, which keeps nothing but the two for its backward.

@@ -3,7 +3,7 @@
 use burn::{
     backend::{
         Backend, TensorMetadata,
-        tensor::{Device, FloatTensor},
+        tensor::{Device, FloatTensor, IntTensor},
     },
     tensor::{DType, FloatDType, Scalar, Slice, TensorData},
 };
@@ -90,6 +90,31 @@ pub fn causal_softmax<B: Backend>(
     let x = B::float_add(B::float_mul_scalar(f32s::<B>(scores), Scalar::from(scale)), mask);
     let x = B::float_exp(B::float_sub(x.clone(), B::float_max_dim(x, 2)));
     B::float_cast(B::float_div(x.clone(), B::float_sum_dim(x, 2)), dtype.into())
+}
+
+/// What a hidden score is raised by: far from any score, and far from where the causal mask's own number overflows.
+const HIDDEN: f32 = -1e30;
+
+pub fn segment_softmax<B: Backend>(
+    scores: FloatTensor<B>,
+    first: IntTensor<B>,
+    scale: f32,
+    dtype: DType,
+    device: &Device<B>,
+) -> FloatTensor<B> {
+    let (shape, of) = (scores.shape(), first.shape());
+    let (matrices, rows, keys) = (shape[0], shape[1], shape[2]);
+    let (lines, queries) = (of[0], of[1]);
+    let first = B::float_reshape(B::int_into_float(first, FloatDType::F32), [1, lines, 1, queries].into());
+    let first = B::float_expand(first, [matrices / lines, lines, rows / queries, queries].into());
+    let first = B::float_reshape(first, [matrices, rows, 1].into());
+    let keys: Vec<f32> = (0..keys).map(|key| key as f32).collect();
+    let keys = TensorData::new(keys, [1, 1, shape[2]]);
+    // 1 or more where a key stands before the first one.
+    let before = B::float_sub(first, B::float_from_data(keys, device));
+    let before = B::float_clamp(before, Scalar::from(0f32), Scalar::from(1f32));
+    let scores = B::float_add(f32s::<B>(scores), B::float_mul_scalar(before, Scalar::from(HIDDEN)));
+    causal_softmax::<B>(scores, queries, scale, dtype, device)
 }
 
 pub fn causal_softmax_grad<B: Backend>(

@@ -183,6 +183,79 @@ fn causal_softmax_matches_burn_and_hides_the_future() {
     }
 }
 
+/// The first key of each query of a line whose segments are so long.
+fn firsts(segments: &[i32]) -> Vec<i32> {
+    let begins = segments.iter().scan(0, |end, length| {
+        *end += length;
+        Some((*end - length, *length))
+    });
+    begins.flat_map(|(begin, length)| vec![begin; length as usize]).collect()
+}
+
+fn int(lines: &[Vec<i32>], device: &Device) -> Tensor<2, Int> {
+    Tensor::from_data(TensorData::new(lines.concat(), [lines.len(), lines[0].len()]), (device, DType::I32))
+}
+
+#[test]
+fn segment_softmax_matches_burn_and_hides_other_segments() {
+    // Heads, queries a group, keys before the queries, and the segments of each line.
+    let cases: [(usize, usize, usize, &[&[i32]]); 6] = [
+        (2, 2, 0, &[&[4]]),
+        (1, 3, 0, &[&[2, 3], &[1, 1, 2, 1]]),
+        (2, 2, 0, &[&[1], &[1], &[1]]),
+        (1, 1, 3, &[&[1, 1], &[2]]),
+        (3, 2, 0, &[&[5, 2], &[7], &[1, 6], &[3, 1, 3]]),
+        (2, 1, 0, &[&[70, 60, 3], &[1, 131, 1]]),
+    ];
+    for (name, device) in devices() {
+        for (heads, group, before, segments) in cases {
+            let lines: Vec<Vec<i32>> = segments.iter().map(|line| firsts(line)).collect();
+            let queries = lines[0].len();
+            let (rows, keys) = (group * queries, before + queries);
+            let shape = [heads * lines.len(), rows, keys];
+            let case = format!("{name} {shape:?} {segments:?}");
+            let seen = |i: usize| {
+                let (matrix, query) = (i / keys / rows, i / keys % rows % queries);
+                (lines[matrix % lines.len()][query] as usize..=before + query).contains(&(i % keys))
+            };
+            let mask = (0..shape.iter().product::<usize>()).map(|i| if seen(i) { 0.0 } else { f32::NEG_INFINITY });
+            let mask = Tensor::<3>::from_data(TensorData::new(mask.collect::<Vec<f32>>(), shape), &device);
+            let scores = random(shape, 8, &device).autodiff().require_grad();
+            let weight = random(shape, 9, &device);
+            let ours = segment_softmax(scores.clone(), int(&lines, &device), 0.7, DType::F32);
+            let stock = softmax(scores.clone().mul_scalar(0.7) + mask, 2);
+            assert_close(&case, ours.clone().inner(), stock.clone().inner(), 1e-6);
+            let (ours, stock) = ((ours * weight.clone()).sum().backward(), (stock * weight).sum().backward());
+            let (ours, stock) = (scores.grad(&ours), scores.grad(&stock));
+            let case = format!("{case} gradient");
+            assert_close(&case, ours.expect("gradient"), stock.expect("gradient"), 1e-5);
+        }
+        let first = int(&[firsts(&[2, 3]), firsts(&[1, 4])], &device);
+        let f = |x| segment_softmax(x, first.clone(), 0.7, DType::F32);
+        finite_differences(name, random([2, 10, 5], 10, &device), f, &device);
+    }
+}
+
+/// What another segment holds changes nothing, however large.
+#[test]
+fn a_hidden_score_is_as_if_it_were_not_there() {
+    for (name, device) in devices() {
+        let first = int(&[firsts(&[2, 3])], &device);
+        let scores = values(random([2, 5, 5], 8, &device));
+        let p = |far: f32| {
+            let put = |(i, score): (usize, &f32)| if i / 5 % 5 >= 2 && i % 5 < 2 { far } else { *score };
+            let scores = scores.iter().enumerate().map(put).collect::<Vec<f32>>();
+            let scores = Tensor::<3>::from_data(TensorData::new(scores, [2, 5, 5]), &device);
+            values(segment_softmax(scores, first.clone(), 1.0, DType::F32))
+        };
+        let expected = p(0.0);
+        for far in [1e30, -1e30] {
+            assert_eq!(p(far), expected, "{name}");
+        }
+        assert!(expected.chunks(5).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-6), "{name}");
+    }
+}
+
 #[test]
 fn a_large_score_does_not_overflow() {
     let device = Device::flex();

@@ -401,6 +401,30 @@ pub const CAUSAL_SOFTMAX: &str = "
 }
 ";
 
+/// `size` = rows in all, keys, queries, the scale's bits, rows a matrix, and lines of FIRST.
+pub const SEGMENT_SOFTMAX: &str = "
+@group(0) @binding(0) var<storage, read_write> X: array<T0>;
+@group(0) @binding(1) var<storage, read_write> FIRST: array<u32>;
+@group(0) @binding(2) var<storage, read_write> Y: array<T2>;
+@group(0) @binding(3) var<storage, read> size: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+  let row = (wg.y * wgs.x + wg.x) * 64u + local;
+  if (row >= size[0]) { return; }
+  let keys = size[1]; let query = (row % size[4]) % size[2]; let own = keys - size[2] + query;
+  let begin = min(FIRST[((row / size[4]) % size[5]) * size[2] + query], own);
+  let scale = bitcast<f32>(size[3]);
+  let at = row * keys;
+  var top = f32(X[at + own]);
+  for (var i = begin; i < own; i++) { top = max(top, f32(X[at + i])); }
+  var sum = 0f;
+  for (var i = begin; i <= own; i++) { sum += exp((f32(X[at + i]) - top) * scale); }
+  let inverse = 1f / sum;
+  for (var i = 0u; i < begin; i++) { Y[at + i] = T2(0f); }
+  for (var i = begin; i <= own; i++) { Y[at + i] = T2(exp((f32(X[at + i]) - top) * scale) * inverse); }
+  for (var i = own + 1u; i < keys; i++) { Y[at + i] = T2(0f); }
+}
+";
+
 /// `size` = rows in all, keys, unused, and the scale's bits.
 pub const CAUSAL_SOFTMAX_GRAD: &str = "
 @group(0) @binding(0) var<storage, read_write> P: array<T0>;

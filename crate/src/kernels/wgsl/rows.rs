@@ -97,6 +97,30 @@ pub fn causal_softmax() -> String {
     )
 }
 
+/// As [`super::SEGMENT_SOFTMAX`].
+pub fn segment_softmax() -> String {
+    let source = kernel(
+        &["X", "FIRST", "Y"],
+        "
+  let keys = size[1]; let query = (row % size[4]) % size[2]; let own = keys - size[2] + query;
+  let begin = min(FIRST[((row / size[4]) % size[5]) * size[2] + query], own);
+  let scale = bitcast<f32>(size[3]);
+  let at = row * keys;
+  var mine = f32(X[at + own]);
+  for (var i = begin + local; i < own; i += 64u) { mine = max(mine, f32(X[at + i])); }
+  let top = largest(local, mine);
+  var sum = 0f;
+  for (var i = begin + local; i <= own; i += 64u) { sum += exp((f32(X[at + i]) - top) * scale); }
+  let inverse = 1f / total(local, sum);
+  for (var i = local; i < keys; i += 64u) {
+    Y[at + i] = T2(select(0f, exp((f32(X[at + i]) - top) * scale) * inverse, i >= begin && i <= own));
+  }
+",
+    );
+    // The only buffer of whole numbers.
+    source.replace("FIRST: array<T1>", "FIRST: array<u32>")
+}
+
 /// As [`super::CAUSAL_SOFTMAX_GRAD`].
 pub fn causal_softmax_grad() -> String {
     kernel(
