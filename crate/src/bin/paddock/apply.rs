@@ -77,7 +77,16 @@ pub fn predict(args: &PredictArgs, output: &mut Output) -> Result<()> {
         let fields = chunk.iter().map(|row| row.fields.clone()).collect();
         let apply_chat_template = args.apply_chat_template;
         let sampling = sampling.clone();
-        let ask = Command::Predict { texts, fields, plugin: None, sampling, max_new_tokens: None, apply_chat_template };
+        let ask = Command::Predict {
+            texts,
+            fields,
+            messages: Vec::new(),
+            plugin: None,
+            sampling,
+            max_new_tokens: None,
+            apply_chat_template,
+            join: false,
+        };
         let mut predictions = Vec::new();
         for event in driver.send(ask, Vec::new())? {
             let Event::Prediction(prediction) = event else { continue };
