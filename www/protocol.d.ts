@@ -172,7 +172,7 @@ message: string,
 advice: string,
 kind?: FailureKind | null, };
 
-export type FailureKind = "too_long" | "device";
+export type FailureKind = "too_long" | "device_lost" | "out_of_memory";
 
 export type Message = {
 role: string, content: string, };

@@ -210,7 +210,8 @@ impl Error {
     pub fn kind(&self) -> Option<FailureKind> {
         match self {
             Self::TooLong { .. } => Some(FailureKind::TooLong),
-            Self::Device { .. } | Self::DeviceLost | Self::OutOfMemory { .. } => Some(FailureKind::Device),
+            Self::DeviceLost => Some(FailureKind::DeviceLost),
+            Self::OutOfMemory { .. } => Some(FailureKind::OutOfMemory),
             Self::Unrecovered { cause, .. } => cause.kind(),
             _ => None,
         }

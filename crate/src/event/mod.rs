@@ -524,6 +524,7 @@ pub struct Failure {
 pub enum FailureKind {
     /// A prompt has more tokens than the model reads.
     TooLong,
-    /// The device was lost, or has no memory left.
-    Device,
+    /// The device's tensors are gone.
+    DeviceLost,
+    OutOfMemory,
 }

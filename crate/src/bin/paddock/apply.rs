@@ -111,6 +111,9 @@ pub fn predict(args: &PredictArgs, output: &mut Output) -> Result<()> {
             break;
         }
     }
+    if let Err(failure) = trained.count(answered as u64) {
+        driver.output.warning(format!("the use is not counted: {}", failure.message))?;
+    }
     let mut text = String::new();
     if let Some(path) = &args.output_file {
         files::write_file(path, lines.as_bytes())?;
