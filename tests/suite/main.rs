@@ -1,6 +1,7 @@
 //! Integration tests, one binary: linking Burn takes longer than running most of them.
 
 mod cli;
+mod examples;
 mod export;
 mod formats;
 mod generate;
@@ -10,8 +11,10 @@ mod hostile;
 mod hub;
 mod memory;
 mod plan;
+mod plugins;
 mod protocol;
 mod qlora;
 mod runs;
 mod scenarios;
 mod schema;
+mod serve;
