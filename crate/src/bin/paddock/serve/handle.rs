@@ -1,9 +1,12 @@
 //! The engine as requests see it: a queue with an end, and what is served.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
-    mpsc::Sender,
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc::Sender,
+    },
 };
 
 use paddock::{event::Prediction, generate::Sampling, plugin::PluginInfo, tokenizer::Message};
@@ -37,7 +40,7 @@ pub enum Ask {
 pub struct Answer {
     pub texts: Vec<String>,
     pub messages: Vec<Vec<Message>>,
-    pub fields: Vec<std::collections::BTreeMap<String, String>>,
+    pub fields: Vec<BTreeMap<String, String>>,
     pub sampling: Sampling,
     pub apply_chat_template: Option<bool>,
     /// Whether pieces are wanted, not the whole alone.

@@ -77,7 +77,8 @@ pub struct ServeArgs {
     /// --plugin names are, from paddock/plugins in the user's data folder
     #[arg(long = "plugins_dir", value_name = "DIR")]
     pub plugins_dir: Option<PathBuf>,
-    /// The address to listen at; any other than this machine's own lets others in
+    /// The address to listen at; any other than this machine's own lets others in: set PADDOCK_API_KEY to a key that clients
+    /// then have to show
     #[arg(long = "host", value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub host: String,
     /// 0 takes a free one
