@@ -7,10 +7,12 @@ smaller?: boolean, } | { "type": "lr_find", config: RawConfig, min_lr: number, m
 id?: string | null, name?: string | null, } | { "type": "keep_plugin", name: string, } | { "type": "use_plugin", id: string, } | { "type": "remove_plugin", id: string, } | { "type": "list_plugins" } | { "type": "evaluate",
 columns?: { [key in string]: string }, } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>,
 fields?: Array<{ [key in string]: string }>,
+messages?: Array<Array<Message>>,
 plugin?: string | null,
 sampling?: Sampling,
 max_new_tokens?: number | null,
-apply_chat_template?: boolean | null, } | { "type": "export", format: ExportFormat,
+apply_chat_template?: boolean | null,
+join?: boolean, } | { "type": "cancel", index: number, } | { "type": "export", format: ExportFormat,
 dtype?: ExportDType,
 zip: boolean,
 name?: string | null, };
@@ -167,7 +169,13 @@ export type Action = "skip_batch" | "lower_learning_rate" | "smaller_micro_batch
 
 export type Failure = {
 message: string,
-advice: string, };
+advice: string,
+kind?: FailureKind | null, };
+
+export type FailureKind = "too_long" | "device_lost" | "out_of_memory";
+
+export type Message = {
+role: string, content: string, };
 
 export type RawConfig = {
 task?: string | null,

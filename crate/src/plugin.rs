@@ -20,10 +20,16 @@ use crate::{
 };
 
 pub const MANIFEST: &str = "plugin.json";
-const VERSION: u32 = 1;
+/// Of its `format`.
+pub const VERSION: u32 = 1;
 const HEAD: &str = "score.weight";
 const LONGEST_ID: usize = 64;
 const LONGEST_NAME: usize = 200;
+/// Of what a manifest brings: it may come from anywhere, and what it says is shown.
+const LONGEST_TEXT: usize = 1000;
+const LONGEST_TEMPLATE: usize = 64 << 10;
+const MOST_LABELS: usize = 10_000;
+const MOST_PARTS: usize = 1000;
 /// A base with that many is not switched by hand any more.
 const MOST: usize = 100;
 
@@ -109,8 +115,21 @@ impl Manifest {
             return Err(bad("format", &VERSION.to_string(), manifest.format.to_string()));
         }
         check_id(&manifest.id).map_err(|got| bad("id", EXPECTED_ID, got))?;
-        if manifest.name.chars().count() > LONGEST_NAME {
-            return Err(bad("name", "at most 200 characters", format!("{}", manifest.name.chars().count())));
+        let characters = |text: &String| text.chars().count();
+        let longest = |texts: &[String]| texts.iter().map(characters).max().unwrap_or_default();
+        let files: Vec<String> = manifest.base.fingerprint.iter().flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
+        for (key, got, most, of) in [
+            ("name", characters(&manifest.name), LONGEST_NAME, "characters"),
+            ("labels", manifest.labels.len(), MOST_LABELS, "labels"),
+            ("labels", longest(&manifest.labels), LONGEST_TEXT, "characters each"),
+            ("template", manifest.template.as_ref().map_or(0, characters), LONGEST_TEMPLATE, "characters"),
+            ("base.name", characters(&manifest.base.name), LONGEST_TEXT, "characters"),
+            ("base.fingerprint", manifest.base.fingerprint.len(), MOST_PARTS, "files"),
+            ("base.fingerprint", longest(&files), LONGEST_TEXT, "characters each"),
+        ] {
+            if got > most {
+                return Err(bad(key, &format!("at most {most} {of}"), got.to_string()));
+            }
         }
         if !Task::ALL.iter().any(|task| task.as_str() == manifest.scenario) {
             let words: Vec<_> = Task::ALL.iter().map(|task| task.as_str()).collect();
@@ -328,6 +347,13 @@ mod tests {
         }
         assert!(Manifest::read(&json("a", "poetry")).expect_err("no such task").to_string().contains("scenario"));
         assert!(Manifest::read(b"{}").is_err() && Manifest::read(b"[1").is_err());
+        let long = |key: &str, value: &str| {
+            let given = String::from_utf8(json("a", "summarization")).expect("JSON");
+            let given = format!("{}, \"{key}\": {value}}}", given.trim_end_matches('}').to_owned() + "}}");
+            Manifest::read(given.as_bytes()).expect_err("too long").to_string()
+        };
+        assert!(long("labels", &format!("[\"{}\"]", "x".repeat(1001))).contains("labels: expected at most 1000"));
+        assert!(long("template", &format!("\"{}\"", "x".repeat(1 << 17))).contains("template: expected at most"));
         assert_eq!((id_of(" Spam: E-Mails!").as_str(), id_of("情感").as_str()), ("spam-e-mails", "plugin"));
         assert!(check_id(&id_of(&"x y".repeat(100))).is_ok());
     }

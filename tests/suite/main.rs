@@ -1,6 +1,7 @@
 //! Integration tests, one binary: linking Burn takes longer than running most of them.
 
 mod cli;
+mod examples;
 mod export;
 mod formats;
 mod generate;
@@ -11,8 +12,10 @@ mod hub;
 mod memory;
 mod packing;
 mod plan;
+mod plugins;
 mod protocol;
 mod qlora;
 mod runs;
 mod scenarios;
 mod schema;
+mod serve;

@@ -7,6 +7,7 @@ use paddock::{
     event::*,
     generate::{Finish, Sampling},
     sweep::*,
+    tokenizer::Message,
 };
 use ts_rs::{Config as TsConfig, TS};
 
@@ -54,6 +55,8 @@ fn the_page_has_the_engines_types() {
         Cause,
         Action,
         Failure,
+        FailureKind,
+        Message,
         RawConfig,
         ModelSection,
         DataSection,

@@ -467,11 +467,13 @@ fn every_transition_happens_and_no_other() {
     let with_eval = SETTINGS.replace("max_steps: 12", "max_steps: 12, eval_steps: 4");
     let predict = || Command::Predict {
         fields: Vec::new(),
+        messages: Vec::new(),
         plugin: None,
         texts: vec!["x".into()],
         sampling: Sampling::default(),
         max_new_tokens: None,
         apply_chat_template: None,
+        join: false,
     };
 
     // A run with a pause, used; measured; another one; an adapter opened.

@@ -208,10 +208,12 @@ fn ask(plugin: Option<&str>, text: &str) -> Command {
     Command::Predict {
         texts: vec![text.to_owned()],
         fields: Vec::new(),
+        messages: Vec::new(),
         plugin: plugin.map(str::to_owned),
         sampling: Sampling { max_new_tokens: 8, ..Sampling::default() },
         max_new_tokens: None,
         apply_chat_template: None,
+        join: false,
     }
 }
 

@@ -133,7 +133,7 @@ impl Engine {
     }
 
     fn fail(&self, message: String, advice: &str) -> Result<(), JsValue> {
-        let event = Event::Failed(Failure { message, advice: advice.to_owned() });
+        let event = Event::Failed(Failure { message, advice: advice.to_owned(), kind: None });
         self.send(&Envelope { run: String::new(), event }, &JsValue::UNDEFINED)
     }
 

@@ -114,6 +114,11 @@ scenarios! {
 }
 
 impl Task {
+    /// By its word.
+    pub fn find(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|task| task.as_str() == word)
+    }
+
     /// With a classification head; otherwise a language model.
     pub fn classifies(self) -> bool {
         self.scenario().shapes().iter().all(|shape| self.scenario().learns(*shape) == Learns::Label)
