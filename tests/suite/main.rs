@@ -9,6 +9,7 @@ mod half;
 mod hostile;
 mod hub;
 mod memory;
+mod parquet;
 mod plan;
 mod protocol;
 mod qlora;

@@ -117,6 +117,9 @@ fn what_is_no_text_is_refused_by_name() {
     {
         assert!(refused("a.csv", magic).contains(what));
     }
+    assert!(refused("a.parquet", b"text,label\na,b\n").contains("does not begin as a Parquet file does"));
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    assert!(refused("a.parquet", pointer).contains("Git LFS"));
 }
 
 #[test]

@@ -361,7 +361,7 @@ pub struct ModelSummary {
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
 pub struct DataSummary {
     pub name: String,
-    /// `csv`, `tsv`, `jsonl`, `json` or `txt`.
+    /// `csv`, `tsv`, `jsonl`, `json`, `txt` or `parquet`.
     pub format: String,
     pub encoding: String,
     pub columns: Vec<Column>,
