@@ -32,6 +32,8 @@ pub struct Exchange {
     pub answers: Vec<String>,
     /// The longest part of the last turn, which is shortened where the whole is too long.
     pub long: Option<String>,
+    /// Turns behind the last answer were left out: nobody answers them.
+    pub trailing: bool,
 }
 
 impl Exchange {
@@ -155,6 +157,14 @@ pub fn exchanges(
         return Err(Error::data(&table.name, message, "Choose other columns, or another data.shape."));
     }
     found.warnings.extend(found.skipped.sentence(&table.name));
+    let trailing =
+        found.rows.iter().filter_map(|row| row.exchange.as_ref()).filter(|exchange| exchange.trailing).count();
+    if trailing > 0 {
+        let (name, rows) = (&table.name, found.rows.len());
+        found.warnings.push(format!(
+            "{name}: {trailing} of {rows} conversations go on after the assistant's last turn; what nobody answers is left out"
+        ));
+    }
     Ok(found)
 }
 

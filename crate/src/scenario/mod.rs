@@ -51,6 +51,14 @@ pub trait Scenario: Sync {
         Ok(Vec::new())
     }
 
+    /// A row as it is learnt.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    fn exchange(&self, shape: Shape, row: &Fields<'_>) -> std::result::Result<Exchange, String> {
+        Ok(Exchange { answers: self.answers(shape, row)?, ..self.ask(shape, row)? })
+    }
+
     /// What stands between prompt and answer where the model has no chat template.
     fn lead(&self) -> &'static str {
         ""
@@ -124,8 +132,7 @@ impl Task {
     /// # Errors
     /// Why it cannot be used.
     pub fn exchange(self, shape: Shape, row: &Fields<'_>) -> std::result::Result<Exchange, String> {
-        let scenario = self.scenario();
-        Ok(Exchange { answers: scenario.answers(shape, row)?, ..scenario.ask(shape, row)? })
+        self.scenario().exchange(shape, row)
     }
 
     /// The shape and the columns that it takes of a table.
