@@ -304,8 +304,10 @@ test('a question is tried with the text that answers it', async (t) => {
   await at(page, 'plan').waitFor()
   await train(page)
   await at(page, 'see-result').click()
+  const parts = [await at(page, 'sample-asked').first().textContent(), await at(page, 'sample-context').first().textContent()]
+  assert.deepEqual(parts, ['Who spoke?', 'Ada Brown spoke for an hour.'], 'a row by its parts')
   await at(page, 'try-example').click()
-  assert.deepEqual([await at(page, 'try-text').inputValue(), await at(page, 'try-context').inputValue()], ['Who spoke?', 'Ada Brown spoke for an hour.'])
+  assert.deepEqual([await at(page, 'try-text').inputValue(), await at(page, 'try-context').inputValue()], parts)
   await at(page, 'try-known').filter({ hasText: 'Ada Brown' }).waitFor()
   const { label } = await classify(page, 'Who else?')
   assert.equal(label, 'You said: Who else? {"context":"Ada Brown spoke for an hour."}')
@@ -316,6 +318,20 @@ test('a question is tried with the text that answers it', async (t) => {
   await page.getByTestId('language').selectOption('zh-Hant')
   await at(page, 'classify').filter({ hasText: '回答' }).waitFor()
   assert.equal(await at(page, 'try-context').inputValue(), 'Nobody.', 'what is typed outlives a change of language')
+})
+
+test('a run is judged by a metric that its task has', async (t) => {
+  const page = await open(t)
+  await openStarter(page)
+  await chooseData(page, 'speeches.csv', questions(20))
+  await go(page, 'settings')
+  await at(page, 'measuring').click()
+  const offered = () => at(page, 'field-success_metric').locator('option').evaluateAll((options) => options.map(({ value }) => value))
+  assert.deepEqual(await offered(), ['', 'f1', 'exact_match', 'perplexity', 'accuracy', 'loss'])
+  await at(page, 'field-success_metric').selectOption('exact_match')
+  await at(page, 'config-input').setInputFiles({ name: 'run.yaml', mimeType: 'application/yaml', buffer: Buffer.from('evaluation:\n  success_metric: macro_f1\n') })
+  await page.waitForFunction(() => /** @type {HTMLSelectElement} */ (document.querySelector('[data-testid="field-success_metric"]')).value === 'macro_f1')
+  assert.deepEqual((await offered()).at(-1), 'macro_f1', 'what a file names is shown, whatever the task')
 })
 
 test('cells with markup or ten thousand characters stay text, and clipped', async (t) => {
@@ -337,7 +353,7 @@ test('cells with markup or ten thousand characters stay text, and clipped', asyn
   assert.ok((await asked.textContent()).includes(hostile) && (await asked.textContent()).length < 400)
   assert.equal(await at(page, 'sample-accepted').first().textContent(), hostile)
   await at(page, 'try-example').click()
-  assert.equal((await at(page, 'try-context').inputValue()).trim(), long.trim())
+  assert.equal(await at(page, 'try-context').inputValue(), long.slice(0, 10_000).trim(), 'as much as the engine tells of a field')
   await at(page, 'classify').click()
   await at(page, 'prediction-label').filter({ hasText: 'You said' }).waitFor()
   assert.equal(await page.locator('#app img, #app script, #app s').count(), 0)

@@ -1,7 +1,7 @@
 //! From a table to a task's examples: which columns, which labels, which rows cannot be used.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::shape::{Fields, Mapping, Role};
 use super::table::{Skipped, Table};
@@ -71,6 +71,8 @@ pub struct Example {
     pub target: Target,
     /// Where answers are learnt.
     pub exchange: Option<Exchange>,
+    /// What the row says by role, of the few rows that are shown.
+    pub fields: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -145,6 +147,7 @@ pub fn exchanges(
                 text: exchange.prompt().to_owned(),
                 target: Target::None,
                 exchange: Some(exchange),
+                fields: BTreeMap::new(),
             }),
             Err(reason) => found.skipped.push(number, short_reason(&reason)),
         }
@@ -222,7 +225,7 @@ pub fn examples(table: &Table, mapping: &Mapping, source: LabelSource<'_>) -> Re
         match target {
             Ok(target) => {
                 let text = table.cell(row, text_column).to_owned();
-                found.rows.push(Example { row: number, text, target, exchange: None });
+                found.rows.push(Example { row: number, text, target, exchange: None, fields: BTreeMap::new() });
             }
             Err(reason) => found.skipped.push(number, reason),
         }

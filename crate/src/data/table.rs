@@ -182,6 +182,11 @@ impl Table {
         self.lines.get(row).copied().unwrap_or_default()
     }
 
+    /// The row of that number.
+    pub fn find(&self, number: u64) -> Option<usize> {
+        self.lines.binary_search(&number).ok()
+    }
+
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column == name)
     }

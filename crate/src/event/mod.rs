@@ -14,7 +14,7 @@ use crate::{
     config::RawConfig,
     generate::{Finish, Sampling},
     plugin::PluginInfo,
-    scenario::ScenarioInfo,
+    scenario::{MetricInfo, ScenarioInfo},
     sweep::{Sweep, SweepStep, TrialResult},
 };
 
@@ -451,6 +451,8 @@ pub struct Plan {
     pub training_bytes: u64,
     #[ts(type = "number")]
     pub activation_bytes: u64,
+    /// What the run is measured by, the one that tells most first.
+    pub metrics: Vec<MetricInfo>,
     /// The whole configuration with every default filled in, and the same as YAML.
     pub config: Box<RawConfig>,
     pub config_yaml: String,

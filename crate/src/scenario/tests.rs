@@ -29,6 +29,17 @@ fn every_scenario_measures_what_it_judges_and_says_what_it_is() {
         let answers = scenario.shapes().iter().any(|shape| scenario.learns(*shape) == Learns::Answers);
         assert_eq!(answers, !judged.is_empty(), "{}", task.as_str());
     }
+    let infos = all();
+    for info in &infos {
+        let ids: Vec<&str> = info.metrics.iter().map(|metric| metric.id.as_str()).collect();
+        assert_eq!(info.metrics.iter().filter(|metric| metric.default).count(), 1, "{ids:?}");
+        assert!(info.metrics[0].default && ids.last() == Some(&"loss"), "{ids:?}");
+        assert_eq!(info.number_metrics.is_empty(), info.id != "text-classification");
+    }
+    let number = &infos[0].number_metrics;
+    assert_eq!((number[0].id.as_str(), number[0].greater_is_better, number[0].share), ("mse", false, false));
+    let first = &infos[0].metrics[0];
+    assert_eq!((first.id.as_str(), first.greater_is_better, first.share), ("macro_f1", true, true));
     let error = Task::Summarization.check_metric("k", Metric::MacroF1, &config).expect_err("no such metric");
     assert!(error.to_string().contains("rougeL"), "{error}");
     assert_eq!(all().len(), Task::ALL.len());
