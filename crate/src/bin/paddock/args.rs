@@ -51,7 +51,14 @@ pub enum Command {
     #[command(name = "lr_find", alias = "lr-find")]
     LrFind(Box<LrFindArgs>),
     /// Print the JSON Schema of run.yaml, by which editors complete it
-    Schema,
+    Schema(SchemaArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// That of plugin.json, which stands beside a trained adapter
+    #[arg(long)]
+    pub plugin: bool,
 }
 
 #[derive(Debug, Args)]
