@@ -14,6 +14,7 @@ test('from machine to result, with a pause in between', async (t) => {
   await record(page)
   await openStarter(page)
   await dropData(page, 'mail.csv', messages(60))
+  assert.match(await at(page, 'data-input').getAttribute('accept'), /\.csv,.*\.parquet/)
   assert.equal(await at(page, 'data-rows').textContent(), '60')
   assert.ok(await at(page, 'next-data').isDisabled(), 'no columns are mapped yet')
   await mapColumns(page, 'message', 'kind')

@@ -30,7 +30,7 @@ impl Scenario for TextGeneration {
     fn ask(&self, shape: Shape, row: &Fields<'_>) -> Result<Exchange, String> {
         if shape == Shape::Messages {
             let mut turns = conversation(row.need(Role::Messages)?)?;
-            turns.pop_if(|turn| turn.role == "assistant");
+            let _ = turns.pop_if(|turn| turn.role == "assistant");
             return talk(turns, row);
         }
         let prompt = match (row.need(Role::Prompt)?, row.get(Role::Input)) {
