@@ -96,6 +96,7 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, to
         weight_bytes,
         training_bytes,
         activation_bytes,
+        metrics: config.task.metrics(config),
         config: Box::new(config.into()),
         config_yaml: config.to_yaml(),
         warnings,

@@ -41,8 +41,11 @@ pub fn rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<Rows
     let mut skipped = table.skipped.count + found.skipped.count;
     let mut warnings = table.summary().warnings;
     warnings.extend(found.warnings);
-    let (train, validation) = match tables.get(1) {
-        None => data::split(&table.name, found.rows, data.validation_split, seed)?,
+    let (train, validation, source) = match tables.get(1) {
+        None => {
+            let (train, validation) = data::split(&table.name, found.rows, data.validation_split, seed)?;
+            (train, validation, (table, mapping.clone()))
+        }
         Some(held_out) => {
             // In the shape of the training file, whatever else it could be.
             let mapping = Mapping::resolve(held_out, data, &[mapping.shape])?;
@@ -51,14 +54,14 @@ pub fn rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<Rows
             skipped += held_out.skipped.count + other.skipped.count;
             warnings.extend(held_out.summary().warnings);
             warnings.extend(other.warnings);
-            (found.rows, other.rows)
+            (found.rows, other.rows, (held_out, mapping))
         }
     };
     Ok(Rows {
         shape: mapping.shape,
         columns: mapping.by_role(),
         train: data::sample(train, data.max_train_samples, seed),
-        validation: data::sample(validation, data.max_eval_samples, seed),
+        validation: with_fields(data::sample(validation, data.max_eval_samples, seed), source),
         labels: found.labels,
         skipped,
         warnings,
@@ -115,11 +118,29 @@ pub fn known_rows(config: &Config, tables: &[Table], labels: &[String]) -> Resul
         shape: mapping.shape,
         columns: mapping.by_role(),
         train: Vec::new(),
-        validation: data::sample(found.rows, config.data.max_eval_samples, config.training.seed),
+        validation: with_fields(
+            data::sample(found.rows, config.data.max_eval_samples, config.training.seed),
+            (table, mapping),
+        ),
         labels: labels.to_vec(),
         skipped: found.skipped.count,
         warnings,
     })
+}
+
+/// Rows that may be shown with their fields: more than are, as some of the first may turn out to be too long. And characters
+/// of a field.
+const MOST_WITH_FIELDS: usize = 32;
+const FIELD_CHARS: usize = 10_000;
+
+/// Gives the first rows what the table says of them by role.
+fn with_fields(mut rows: Vec<Example>, (table, mapping): (&Table, Mapping)) -> Vec<Example> {
+    for example in rows.iter_mut().take(MOST_WITH_FIELDS) {
+        if let Some(row) = table.find(example.row) {
+            example.fields = mapping.given(table, row, FIELD_CHARS);
+        }
+    }
+    rows
 }
 
 /// Rows tokenized a call: a fraction of a second in a tab.
@@ -153,6 +174,8 @@ pub struct Tokenized {
 pub struct Asked {
     pub text: String,
     pub answers: Vec<String>,
+    /// By role, of the first rows.
+    pub fields: BTreeMap<String, String>,
 }
 
 enum Into {
@@ -192,21 +215,21 @@ impl Tokenizing {
     /// The next rows; true while there are more.
     pub fn advance(&mut self) -> Result<bool> {
         let (tokenizer, Tokenized { sequences, asked, .. }) = (&self.folder.tokenizer, &mut self.done);
-        for Example { row, text, target, exchange } in self.todo.by_ref().take(ROWS_A_CALL) {
+        for Example { row, text, target, exchange, fields } in self.todo.by_ref().take(ROWS_A_CALL) {
             match (&mut self.into, exchange) {
                 (Into::Blocks(packer), _) => packer.push(row, &tokenizer.encode(&text, None)?.ids),
                 (Into::Answers(prompter), Some(exchange)) => match prompter.exchange(&exchange)? {
                     Ok(tokens) => {
                         self.cut += usize::from(tokens.cut);
                         sequences.push_masked(row, &tokens.ids, &tokens.learnt);
-                        asked.push(Asked { text, answers: exchange.answers });
+                        asked.push(Asked { text, answers: exchange.answers, fields });
                     }
                     Err(reason) => self.unusable.push(row, reason),
                 },
                 _ => {
                     let encoded = tokenizer.encode(&text, Some(self.max_length))?;
                     if sequences.push(row, &encoded.ids, target) {
-                        asked.push(Asked { text, answers: Vec::new() });
+                        asked.push(Asked { text, answers: Vec::new(), fields });
                     }
                 }
             }

@@ -12,18 +12,23 @@ const DEVICE_GPU = {
   features: ['subgroups', 'timestamp-query'],
   limits: { maxBufferSize: 1 << 30, maxStorageBufferBindingSize: 1 << 30, maxComputeInvocationsPerWorkgroup: 256, maxComputeWorkgroupStorageSize: 32768 },
 };
-/** @param {string} id @param {string} name @param {string} about @param {boolean} generates @param {Record<string, string>} shapes roles by shape; `?` marks optional ones */
-const scenario = (id, name, about, generates, shapes) => ({
+/** As in the engine's table: `-` where lower is better, `#` what is no share of 1. @param {string} words */
+const metrics = (words) => words.split(' ').map((word, i) => ({ id: word.replace(/[-#]/g, ''), greater_is_better: !word.includes('-'), share: !word.includes('#'), default: i === 0 }));
+/** @param {string} id @param {string} name @param {string} about @param {boolean} generates @param {Record<string, string>} shapes roles by shape; `?` marks optional ones @param {string} measured @param {string} [number] */
+const scenario = (id, name, about, generates, shapes, measured, number) => ({
   id, name, about, generates,
   shapes: Object.entries(shapes).map(([id, roles]) => ({ id, roles: roles.split(' ').map((role) => ({ id: role.replace('?', ''), required: !role.endsWith('?') })) })),
+  metrics: metrics(measured),
+  number_metrics: number ? metrics(number) : [],
 });
-const SCENARIOS = [
-  scenario('text-classification', 'Sentiment analysis and other classification', 'Tells which of a few classes a text belongs to, or which number it deserves.', false, { 'text-label': 'text label' }),
-  scenario('text-generation', 'Text generation', 'Writes on in the manner of a text, follows instructions, or talks.', true, { messages: 'messages system?', 'prompt-completion': 'prompt input? completion system?', text: 'text' }),
-  scenario('question-answering', 'Question answering', 'Answers a question from the text that is given with it, or without one.', true, { 'question-answer': 'question context? answer' }),
-  scenario('summarization', 'Summarisation', 'Says in a few sentences what a document says.', true, { 'document-summary': 'text summary' }),
+const TEXT = 'perplexity-# bits_per_byte-# accuracy rougeL bleu# loss-#';
+export const SCENARIOS = [
+  scenario('text-classification', 'Sentiment analysis and other classification', 'Tells which of a few classes a text belongs to, or which number it deserves.', false, { 'text-label': 'text label' }, 'macro_f1 accuracy balanced_accuracy micro_f1 calibration_error- loss-#', 'mse-# mae-# r2# pearson# loss-#'),
+  scenario('text-generation', 'Text generation', 'Writes on in the manner of a text, follows instructions, or talks.', true, { messages: 'messages system?', 'prompt-completion': 'prompt input? completion system?', text: 'text' }, TEXT),
+  scenario('question-answering', 'Question answering', 'Answers a question from the text that is given with it, or without one.', true, { 'question-answer': 'question context? answer' }, 'f1 exact_match perplexity-# accuracy loss-#'),
+  scenario('summarization', 'Summarisation', 'Says in a few sentences what a document says.', true, { 'document-summary': 'text summary' }, 'rougeL rouge1 rouge2 perplexity-# accuracy loss-#'),
   // The page has no words of its own for this one.
-  scenario('haiku', 'Haiku', 'Makes a haiku of a text.', true, { 'text-label': 'text label' }),
+  scenario('haiku', 'Haiku', 'Makes a haiku of a text.', true, { 'text-label': 'text label' }, TEXT),
 ];
 /** The order in which shapes are tried, as the engine's. */
 const SHAPES = ['prompt-completion', 'messages', 'question-answer', 'document-summary', 'text-label', 'text'];
@@ -186,6 +191,7 @@ function plan(config) {
   return {
     type: 'plan', shape: config.data.shape ?? fitsOf(data.header).find((one) => one.task === task)?.shape ?? 'text-label', columns, examples: examples(task, columns), device: config.device === 'gpu' ? 'gpu' : 'cpu', labels, train_rows: train, validation_rows: held, skipped_rows: data.skipped, total_steps: steps,
     trainable_parameters: 84_480, total_parameters: 2_293_760, weight_bytes: 9_175_040, training_bytes: 1_351_680, activation_bytes: 21_400_000,
+    metrics: SCENARIOS.find(({ id }) => id === task)?.[regression ? 'number_metrics' : 'metrics'] ?? [],
     config: parseYaml(yaml(config), 'run.yaml'), config_yaml: yaml(config),
     warnings: data.skipped ? [`${data.skipped} rows have no text or no label and are left out: rows 7, 19.`] : [],
   };
@@ -196,6 +202,8 @@ const cell = (row, columns, role) => row[data.header.indexOf(columns[role])] ?? 
 
 /** @param {string[]} row @param {Record<string, string>} columns */
 const asked = (row, columns) => ['messages', 'system', 'prompt', 'input', 'context', 'question', 'text'].map((role) => cell(row, columns, role)).filter(Boolean).join('\n\n');
+/** The parts of a row by role, as far as the engine tells them. @param {string[]} row @param {Record<string, string>} columns */
+const partsOf = (row, columns) => Object.fromEntries(['system', 'prompt', 'input', 'context', 'question', 'text'].map((role) => [role, cell(row, columns, role).slice(0, 10_000)]).filter(([, text]) => text.trim()));
 /** @param {string[]} row @param {Record<string, string>} columns */
 const answerOf = (row, columns) => ['completion', 'answer', 'summary', 'label'].map((role) => cell(row, columns, role)).find(Boolean) ?? '';
 
@@ -224,7 +232,7 @@ function written(when, step, task, columns) {
   const samples = data.rows.slice(0, 4).map((/** @type {string[]} */ row, /** @type {number} */ i) => {
     const expected = answerOf(row, columns);
     const predicted = when === 'before' ? `${asked(row, columns).slice(0, 60)} and so on and so on and so on` : i % 2 ? `${expected}` : `It is ${expected}.`;
-    return { text: asked(row, columns), expected, predicted, confidence: 1 };
+    return { text: asked(row, columns), fields: when === 'during' ? {} : partsOf(row, columns), expected, predicted, confidence: 1 };
   });
   return {
     type: 'evaluation', when, step, rows: 64, answered: 64, labels: [], confusion: [], calibration: [], classes: [], samples, metrics: by(now),
@@ -237,17 +245,18 @@ function written(when, step, task, columns) {
 function evaluation(when, step, accuracy, labels) {
   if (applying && generates(applying.task)) return written(when, step, applying.task, applying.columns);
   const n = 121;
+  const parts = (/** @type {string[]} */ row) => (when === 'during' ? {} : partsOf(row, applying?.columns ?? { text: 'text' }));
   const none = { answered: 0, intervals: {}, changes: {}, calibration: [], classes: [] };
   if (!labels.length) {
     const mse = when === 'before' ? 9.41 : 1.21;
-    const samples = data.rows.slice(0, 6).map((/** @type {string[]} */ row) => ({ text: row[0], expected: row.at(-1), predicted: (Number(row.at(-1)) + Math.sqrt(mse)).toFixed(4), confidence: 1 }));
+    const samples = data.rows.slice(0, 6).map((/** @type {string[]} */ row) => ({ text: row[0], fields: parts(row), expected: row.at(-1), predicted: (Number(row.at(-1)) + Math.sqrt(mse)).toFixed(4), confidence: 1 }));
     return { type: 'evaluation', when, step, rows: n, labels, samples, metrics: { loss: mse, mse, mae: Math.sqrt(mse) * 0.8, r2: when === 'before' ? -0.4 : 0.82, pearson: when === 'before' ? 0.03 : 0.91 }, confusion: [], ...none };
   }
   const right = Math.round(n * accuracy);
   const samples = data.rows.slice(0, 6).map((/** @type {string[]} */ row, /** @type {number} */ i) => {
     const expected = row[data.header.indexOf('label')] ?? labels[0];
     const predicted = (i * 7919) % 100 < accuracy * 100 ? expected : labels.find((label) => label !== expected);
-    return { text: row[data.header.indexOf('text')] ?? row[0], expected, predicted, confidence: 0.55 + 0.4 * accuracy * ((i * 31) % 7) / 7 };
+    return { text: row[data.header.indexOf('text')] ?? row[0], fields: parts(row), expected, predicted, confidence: 0.55 + 0.4 * accuracy * ((i * 31) % 7) / 7 };
   });
   const a = Math.round(right * 0.55);
   return {

@@ -11,6 +11,7 @@ mod hostile;
 mod hub;
 mod memory;
 mod packing;
+mod parquet;
 mod plan;
 mod plugins;
 mod protocol;

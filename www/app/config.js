@@ -6,15 +6,17 @@
  * @typedef {import('../protocol.js').RawConfig} RawConfig
  * @typedef {'model' | 'data' | 'training' | 'evaluation' | 'lora' | 'recovery'} Section
  * @typedef {'basic' | 'lora' | 'measuring' | 'advanced' | 'care'} Group
- * @typedef {{ key: string, section: Section, group: Group, kind: 'integer' | 'number' | 'choice' | 'modules', options?: string[],
+ * @typedef {{ key: string, section: Section, group: Group, kind: 'integer' | 'number' | 'choice' | 'modules', options?: string[] | 'metrics',
  *   answers?: true }} Field answers: of tasks whose model writes its answers only
  * @typedef {Record<string, string>} Form
  * @typedef {Record<string, any>} Kept keys of a file that have no field here, by their full names
  */
-import { METRICS } from './metrics.js';
 import { DEFAULT_TASK } from './tasks.js';
 
 export const MODULES = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
+
+/** In the place of a choice's options: those metrics that the task has, as the engine lists them. */
+export const METRICS_OF_TASK = 'metrics';
 
 /** @type {Field[]} */
 export const FIELDS = [
@@ -31,7 +33,7 @@ export const FIELDS = [
   { key: 'lora_dropout', section: 'lora', group: 'lora', kind: 'number' },
   { key: 'target_modules', section: 'lora', group: 'lora', kind: 'modules' },
 
-  { key: 'success_metric', section: 'evaluation', group: 'measuring', kind: 'choice', options: METRICS },
+  { key: 'success_metric', section: 'evaluation', group: 'measuring', kind: 'choice', options: METRICS_OF_TASK },
   { key: 'min_gain', section: 'evaluation', group: 'measuring', kind: 'number' },
   { key: 'max_generated_samples', section: 'evaluation', group: 'measuring', kind: 'integer', answers: true },
   { key: 'max_new_tokens', section: 'evaluation', group: 'measuring', kind: 'integer', answers: true },
@@ -56,7 +58,7 @@ export const FIELDS = [
   { key: 'seed', section: 'training', group: 'advanced', kind: 'integer' },
 
   { key: 'eval_steps', section: 'training', group: 'care', kind: 'integer' },
-  { key: 'metric_for_best_model', section: 'training', group: 'care', kind: 'choice', options: METRICS },
+  { key: 'metric_for_best_model', section: 'training', group: 'care', kind: 'choice', options: METRICS_OF_TASK },
   { key: 'load_best_model_at_end', section: 'training', group: 'care', kind: 'choice', options: ['false', 'true'] },
   { key: 'early_stopping_patience', section: 'training', group: 'care', kind: 'integer' },
   { key: 'early_stopping_threshold', section: 'training', group: 'care', kind: 'number' },
@@ -82,7 +84,7 @@ export function readForm(remembered) {
   if (!remembered || typeof remembered !== 'object') return form;
   for (const { key, options } of FIELDS) {
     const value = /** @type {any} */ (remembered)[key];
-    if (typeof value === 'string' && value.length < 200 && (!options || options.includes(value))) form[key] = value;
+    if (typeof value === 'string' && value.length < 200 && (!Array.isArray(options) || options.includes(value))) form[key] = value;
   }
   return form;
 }

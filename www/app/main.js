@@ -6,6 +6,7 @@ import { DEVICES, changed, fromConfig, readForm, toConfig, unreadable } from './
 import { download, fromSite, isAdapter } from './files.js';
 import { recall, remember } from './prefs.js';
 import { keepAwake } from './awake.js';
+import { know } from './metrics.js';
 import { generates, preset } from './tasks.js';
 import { lockOf } from './run-storage.js';
 import { begin, cutRuns, forget, reopen } from './runs.js';
@@ -92,6 +93,7 @@ const session = new Session({
     const waiting = /** @type {Command['type'][]} */ (Object.values(ANSWERS)).find((type) => state.busy[type]);
     const concerns = about ?? (envelope.type === 'failed' && !active(state) ? waiting ?? null : null);
     const answered = envelope.type === 'failed' ? concerns : ANSWERS[envelope.type];
+    if (envelope.type === 'environment') know(envelope.scenarios);
     set(reduce(state, envelope, concerns, performance.now()));
     if (sweeping) sweepOn(envelope, concerns);
     if (answered) set({ busy: { ...state.busy, [answered]: false } });

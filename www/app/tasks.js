@@ -86,6 +86,15 @@ export function inputRoles(shape) {
   return [...roles.filter(({ required }) => required), ...roles.filter(({ required }) => !required)];
 }
 
+/** The rows' shape that the model in use takes. @param {State} state @returns {ShapeInfo | undefined} */
+export function shapeInUse(state) {
+  const { adapter } = state.use;
+  const task = adapter ? adapter.task : state.settings?.task ?? '';
+  const shapes = scenarioOf(state, task)?.shapes ?? [];
+  const id = adapter ? '' : state.settings?.shape;
+  return shapes.find((shape) => shape.id === id) ?? shapes[0];
+}
+
 /** What is still missing in a mapping, or chosen twice. @param {State} state @returns {{ missing: RoleInfo[], twice: [string, string] | null }} */
 export function unmapped(state) {
   const shape = shapeOf(state);

@@ -14,7 +14,7 @@ use crate::{
     config::RawConfig,
     generate::{Finish, Sampling},
     plugin::PluginInfo,
-    scenario::ScenarioInfo,
+    scenario::{MetricInfo, ScenarioInfo},
     sweep::{Sweep, SweepStep, TrialResult},
     tokenizer::Message,
 };
@@ -377,7 +377,7 @@ pub struct ModelSummary {
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
 pub struct DataSummary {
     pub name: String,
-    /// `csv`, `tsv`, `jsonl`, `json` or `txt`.
+    /// `csv`, `tsv`, `jsonl`, `json`, `txt` or `parquet`.
     pub format: String,
     pub encoding: String,
     pub columns: Vec<Column>,
@@ -467,6 +467,8 @@ pub struct Plan {
     pub training_bytes: u64,
     #[ts(type = "number")]
     pub activation_bytes: u64,
+    /// What the run is measured by, the one that tells most first.
+    pub metrics: Vec<MetricInfo>,
     /// The whole configuration with every default filled in, and the same as YAML.
     pub config: Box<RawConfig>,
     pub config_yaml: String,

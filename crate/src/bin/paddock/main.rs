@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => validate::run(args, &mut output),
         Command::LrFind(args) => lr_find::run(args, &mut output),
         Command::Sweep(args) => sweep::run(args, &mut output),
-        Command::Schema => validate::schema(&mut output),
+        Command::Schema(args) => validate::schema(args, &mut output),
     }));
     let result = result.unwrap_or_else(|_| {
         Err(files::failure("internal error", "This is a fault in paddock: please report it with what stands above."))

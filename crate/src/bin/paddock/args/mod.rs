@@ -5,7 +5,7 @@ mod runs;
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use models::{EvalArgs, ExportArgs, Format, InitArgs, PredictArgs, TokenizeArgs, TrainedArgs};
 pub use runs::{CommonArgs, LrFindArgs, RunArgs, SweepArgs, TrainArgs, ValidateArgs};
@@ -57,7 +57,14 @@ pub enum Command {
     #[command(name = "lr_find", alias = "lr-find")]
     LrFind(Box<LrFindArgs>),
     /// Print the JSON Schema of run.yaml, by which editors complete it
-    Schema,
+    Schema(SchemaArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// That of plugin.json, which stands beside a trained adapter
+    #[arg(long)]
+    pub plugin: bool,
 }
 
 /// Spells flags with underscores (`--log-format` → `--log_format`), so that each is declared once. A text to classify

@@ -77,7 +77,7 @@ pub struct RunArgs {
     /// (org/name, with @revision where it is not main), or `starter` (the default)
     #[arg(long = "model_name_or_path", value_name = "DIR|GGUF|ORG/NAME|starter")]
     pub model_name_or_path: Option<PathBuf>,
-    /// The examples: CSV, TSV, JSON or JSON lines (plain text for text generation)
+    /// The examples: CSV, TSV, JSON, JSON lines or Parquet (plain text for text generation)
     #[arg(long = "train_file", value_name = "FILE")]
     pub train_file: Option<PathBuf>,
     /// Held-out examples of their own; otherwise `validation_split` of the training file is held out
