@@ -183,7 +183,7 @@ pub struct Plugin {
 pub struct Plugins(Vec<Plugin>);
 
 impl Plugins {
-    /// Adds one, or takes the place of the one with its id.
+    /// Adds one behind the others, in the place of one with its id.
     ///
     /// # Errors
     /// Too many.
@@ -200,13 +200,12 @@ impl Plugins {
             uses: 0,
         };
         let plugin = Plugin { info: info.clone(), applied };
-        match self.0.iter().position(|other| other.info.id == info.id) {
-            Some(place) => self.0[place] = plugin,
-            None if self.0.len() >= MOST => {
-                return Err(Error::session(format!("There are {MOST} plugins already."), "Remove some of them."));
-            }
-            None => self.0.push(plugin),
+        // The last one is always the one that was added: that is how a shell knows it.
+        self.0.retain(|other| other.info.id != info.id);
+        if self.0.len() >= MOST {
+            return Err(Error::session(format!("There are {MOST} plugins already."), "Remove some of them."));
         }
+        self.0.push(plugin);
         Ok(info)
     }
 
