@@ -258,7 +258,7 @@ export class Paddock {
     return this.#requests.send(command, { ...how, event: all });
   }
 
-  /** All plugins and the base by itself are held the same way, so that the base's weights are held once. */
+  /** The base's weights are held once for all that hold them the same way: as each was trained, where nothing else is asked. */
   #config() {
     const { device, quantization } = this.#held;
     return { device, model: { name_or_path: this.#model.name, quantization }, data: {}, training: {}, evaluation: {}, lora: {}, recovery: {} };
