@@ -351,3 +351,49 @@ best: number | null, verdict: string, };
 export type Row = { trial: number, rung: number,
 value: number | null, loss: number | null, steps: number, seconds: number,
 what: string, };
+
+export type Fit = {
+task: string, shape: string,
+columns: { [key in string]: string }, };
+
+export type Preview = { row: number,
+given: string,
+learnt: string, };
+
+export type ScenarioInfo = {
+id: string, name: string, about: string, shapes: Array<ShapeInfo>,
+generates: boolean, };
+
+export type ShapeInfo = { id: string, roles: Array<RoleInfo>, };
+
+export type RoleInfo = {
+id: string, required: boolean, };
+
+export type PluginInfo = { id: string, name: string,
+task: string,
+labels: Array<string>,
+generates: boolean,
+before: Metrics | null, after: Metrics | null,
+uses: number, };
+
+export type Change = { value: number,
+interval: [number, number] | null, };
+
+export type Bin = { rows: number, confidence: number, accuracy: number, };
+
+export type ClassScore = { precision: number, recall: number, f1: number, rows: number, };
+
+export type Verdict = { met: boolean, metric: string,
+gain: number,
+interval: [number, number] | null, message: string, };
+
+export type Hint = { cause: HintCause, message: string,
+changes: { [key in string]: string }, };
+
+export type HintCause = "few_rows" | "rare_class" | "label_noise" | "cut_rows" | "over_fitting" | "under_fitting" | "learning_rate_too_high" | "learning_rate_too_low" | "not_enough_steps" | "few_held_out_rows";
+
+export type EvaluationSection = {
+max_generated_samples?: number | null,
+max_new_tokens?: number | null,
+success_metric?: string | null,
+min_gain?: number | null, };

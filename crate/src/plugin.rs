@@ -22,7 +22,7 @@ use crate::{
 };
 
 use manifest::LONGEST_ID;
-pub use manifest::{Base, Manifest, check_id, id_of, json_schema};
+pub use manifest::{Base, Manifest, VERSION, check_id, id_of, json_schema};
 
 pub const MANIFEST: &str = "plugin.json";
 const HEAD: &str = "score.weight";
@@ -59,7 +59,7 @@ pub struct Plugin {
 pub struct Plugins(Vec<Plugin>);
 
 impl Plugins {
-    /// Adds one, or takes the place of the one with its id.
+    /// Adds one behind the others, in the place of one with its id.
     ///
     /// # Errors
     /// Too many.
@@ -76,13 +76,12 @@ impl Plugins {
             uses: 0,
         };
         let plugin = Plugin { info: info.clone(), applied };
-        match self.0.iter().position(|other| other.info.id == info.id) {
-            Some(place) => self.0[place] = plugin,
-            None if self.0.len() >= MOST => {
-                return Err(Error::session(format!("There are {MOST} plugins already."), "Remove some of them."));
-            }
-            None => self.0.push(plugin),
+        // The last one is always the one that was added: that is how a shell knows it.
+        self.0.retain(|other| other.info.id != info.id);
+        if self.0.len() >= MOST {
+            return Err(Error::session(format!("There are {MOST} plugins already."), "Remove some of them."));
         }
+        self.0.push(plugin);
         Ok(info)
     }
 

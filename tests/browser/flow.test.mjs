@@ -1,25 +1,16 @@
 // The whole flow in a real Chromium with the real engine: `cargo xtask test` builds dist/ first.
 
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { promisify } from 'node:util'
-import { DIST, ROOT, adapter, openPage, shot } from './harness.mjs'
+import { DIST, adapter, openPage, shot } from './harness.mjs'
+import { NO_PADDOCK, answer } from './native.mjs'
 import { at, chooseData, classify, dropData, events, failure, fill, go, mapColumns, messages, named, openStarter, record, reviews, train, valueOf } from './steps.mjs'
 
 const LONG = { timeout: 900_000 }
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length
-
-/** The command line of the same engine, where it has been built. */
-function paddock() {
-  const target = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target')
-  const program = resolve(ROOT, process.env.PADDOCK_BIN ?? join(target, 'release', 'paddock'))
-  return existsSync(program) ? program : null
-}
 
 async function starterFiles() {
   const read = async (name) => ({ name, mimeType: 'application/octet-stream', buffer: await readFile(join(DIST, 'starter', name)) })
@@ -73,13 +64,9 @@ test('a person trains the starter model on a dropped CSV, compares, tries it and
   assert.equal(bytes.subarray(0, 2).toString(), 'PK')
   for (const name of ['adapter_config.json', 'adapter_model.safetensors']) assert.ok(bytes.includes(name), `the zip holds ${name}`)
 
-  const program = paddock()
-  await t.test('the native command gives the same answer', { skip: program ? false : 'no paddock program: cargo build --release -p paddock, or set PADDOCK_BIN' }, async () => {
-    const { stdout } = await promisify(execFile)(program, ['predict', '--log-format', 'json', '--device', 'cpu', '--model_name_or_path', 'starter', '--adapter', zip, '--text', sentence])
-    const answer = stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line)).find((line) => line.label !== undefined)
-    assert.ok(answer, stdout)
-    const scores = Array.isArray(answer.scores) ? Object.fromEntries(answer.scores) : answer.scores
-    assert.equal(answer.label, tab.label)
+  await t.test('the native command gives the same answer', { skip: NO_PADDOCK }, async () => {
+    const { label, scores } = await answer(zip, sentence)
+    assert.equal(label, tab.label)
     for (const [label, score] of Object.entries(tab.scores)) assert.ok(Math.abs(scores[label] - score) < 1e-3, `${label}: ${score} in the tab, ${scores[label]} natively`)
   })
 

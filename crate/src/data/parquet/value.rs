@@ -253,7 +253,8 @@ mod tests {
         assert_eq!(of(Raw::Bytes(&[0xFF; 20]), 0), "-1");
         assert_eq!(of(Raw::Bytes(&[1; 20]), 0), "binary");
         // A number of 129 bits whose lower 128 alone would be another.
-        assert_eq!(of(Raw::Bytes(&[[0_u8].as_slice(), &[0x80; 16]].concat()), 0), "binary");
+        let long = [[0_u8].as_slice(), &[0x80; 16]].concat();
+        assert_eq!(of(Raw::Bytes(&long), 0), "binary");
         assert_eq!(of(Raw::Bytes(&[]), 0), "binary");
     }
 
