@@ -100,15 +100,15 @@ const round = (value, digits = 2) => (value === null || !Number.isFinite(value) 
 function compared(entry, runs) {
   const sides = summary(runs, BATCH * SEQ)
   const result = { ...entry, sides, runs }
-  const known = (side) => runs.some((run) => run[side] && !run[side].error)
-  for (const other of ['jax-js', 'stock'].filter((side) => sides[side] && known('ours') && known(side))) {
-    const both = runs.filter((run) => run.ours && run[other])
-    const [ours, theirs] = [sides.ours.losses, sides[other].losses]
-    result[other === 'stock' ? 'over_stock' : 'over_peer'] = {
+  for (const [other, name] of [['jax-js', 'over_peer'], ['stock', 'over_stock']]) {
+    const both = runs.filter((run) => run.ours?.losses && run[other]?.losses)
+    if (both.length === 0) continue
+    const losses_apart = Math.max(...both.map((run) => apart(run.ours.losses, run[other].losses)))
+    result[name] = {
       ratio: ratio(both, 'ours', other, speed),
       first_step_ratio: ratio(both, other, 'ours', firstStep),
-      losses_apart: Math.max(...both.map((run) => apart(run.ours.losses ?? [], run[other].losses ?? []))),
-      same_work: apart(ours, theirs) < ALIKE,
+      losses_apart,
+      same_work: losses_apart < ALIKE,
     }
   }
   return result
@@ -143,15 +143,18 @@ await main(async () => {
             continue
           }
           const runs = []
+          // What cannot do this model is not asked again.
+          const failed = new Set()
           for (let turn = 0; turn < alternations; turn += 1) {
             // Who comes first changes, so that neither always has the warmer machine.
             const order = turn % 2 ? [...sides].reverse() : sides
             const run = {}
             for (const side of order) {
               // The CPU has no stock kernels to compare with.
-              if (side === 'stock' && device === 'cpu') continue
+              if ((side === 'stock' && device === 'cpu') || failed.has(side)) continue
               run[side] = await once(opened, server.url, { name, model, device, side, steps })
               const { error } = run[side]
+              if (error) failed.add(side)
               console.log(`  ${name} ${device} ${turn + 1}/${alternations} ${side}: ${error ?? `${round(speed(run[side]) * BATCH * SEQ, 0)} tokens/s, first step ${round(firstStep(run[side]))} s`}`)
             }
             runs.push(run)
@@ -160,7 +163,7 @@ await main(async () => {
           results.push(result)
           const { over_peer: over } = result
           if (over) {
-            console.log(`${name} ${device}: ${round(over.ratio)} × jax-js, first step ${round(over.first_step_ratio)} × as soon, losses ${over.losses_apart.toExponential(1)} apart`)
+            console.log(`${name} on the ${device}: ${round(over.ratio)} × jax-js, first step ${round(over.first_step_ratio)} × as soon, losses ${over.losses_apart.toExponential(1)} apart`)
             if (!over.same_work) console.error(`  the losses differ by more than ${ALIKE}: this is not the same work`)
           }
           fine &&= !Object.values(result.sides).some((side) => side.error) && (!over || over.same_work)

@@ -38,7 +38,7 @@ function lines(program, words, env = {}) {
     child.on('close', (code) => {
       if (code === 0) return done(found)
       const error = found.find(({ event }) => event === 'error')
-      failed(new Error(error ? `${error.message} ${error.advice}` : said.trim().split('\n').slice(-6).join('\n') || `${program} ended with ${code}`))
+      failed(new Usage(error ? `${error.message} ${error.advice}` : said.trim().split('\n').slice(-6).join('\n') || `${program} ended with ${code}`))
     })
   })
 }

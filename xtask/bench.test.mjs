@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import { BATCH, MODELS, SEQ, TRAIN, make, parameters, rows, text, tokenizer } from '../bench/lib/model.mjs'
 import { Usage, options } from '../bench/lib/options.mjs'
 import { bars, escaped, lines } from '../bench/lib/plot.mjs'
-import { apart, median, ratio, speed, summary } from '../bench/lib/results.mjs'
+import { apart, median, ratio, speed, summary, written } from '../bench/lib/results.mjs'
 import { SHAPES, shares } from '../bench/lib/shapes.mjs'
 import { report } from '../bench/report.mjs'
 
@@ -40,6 +40,12 @@ test('medians leave out what is no number', () => {
   assert.equal(median([4, NaN, 1, 2, 3]), 2.5)
   assert.equal(median([]), null)
   assert.equal(median([Infinity]), null)
+})
+
+test('figures are written a list a line, and read back the same', () => {
+  const value = { name: '[1,\n 2]', each: [1.5, -2e-9, 3], empty: [], deep: [{ losses: [1, 2] }, null] }
+  assert.deepEqual(JSON.parse(written(value)), value)
+  assert.match(written(value), /"each": \[ 1\.5, -2e-9, 3 \]/)
 })
 
 test('losses are compared step by step', () => {

@@ -17,7 +17,7 @@ export function options(argv, known) {
     const word = list.shift()
     const [name, joined] = word.startsWith('--') ? word.slice(2).split(/=(.*)/s, 2) : ['', undefined]
     const kind = Object.hasOwn(known, name) ? known[name] : undefined
-    if (!kind) throw new Usage(`"${word}" is not understood; there is ${Object.keys(known).map((name) => `--${name}`).join(' ')}`)
+    if (!kind) throw new Usage(`"${word}" is not understood; there is ${Object.keys(known).map((name) => `--${name}`).join(' ') || 'no flag'}`)
     if (kind.flag) {
       if (joined !== undefined) throw new Usage(`--${name} takes no value`)
       taken[name] = true

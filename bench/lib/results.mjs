@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { availableParallelism, cpus, release, totalmem, type } from 'node:os'
+import { availableParallelism, cpus, totalmem, type } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -17,7 +17,7 @@ export function machine(more = {}) {
     cpu: cpus()[0]?.model.trim() || 'unknown',
     cores: availableParallelism(),
     memory_gib: Math.round(totalmem() / 2 ** 30),
-    system: `${type()} ${release()} ${process.arch}`,
+    system: `${type()} ${process.arch}`,
     node: process.version,
     date: new Date().toISOString().slice(0, 16).replace('T', ' '),
     commit: git('rev-parse', '--short=12', 'HEAD') || 'unknown',
@@ -37,8 +37,11 @@ function git(...words) {
 /** Writes bench/results/NAME.json. */
 export function save(name, found) {
   mkdirSync(RESULTS, { recursive: true })
-  writeFileSync(join(RESULTS, `${name}.json`), `${JSON.stringify({ suite: name, ...found }, null, 1)}\n`)
+  writeFileSync(join(RESULTS, `${name}.json`), `${written({ suite: name, ...found })}\n`)
 }
+
+/** JSON with lists of numbers on one line each: a change of figures stays readable. */
+export const written = (value) => JSON.stringify(value, null, 1).replace(/\[[\s\d.,eE+-]*\]/g, (list) => list.replace(/\s+/g, ' '))
 
 /** @param {number[]} values */
 export function median(values) {
