@@ -1,5 +1,6 @@
 //! Integration tests, one binary: linking Burn takes longer than running most of them.
 
+mod bench;
 mod cli;
 mod examples;
 mod export;

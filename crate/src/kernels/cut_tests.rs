@@ -2,11 +2,11 @@
 
 #![allow(clippy::disallowed_methods)]
 
-use burn::tensor::TensorData;
+use burn::tensor::{Device, TensorData};
 
 use super::{
     half_tests::rounded,
-    measure::product_rate,
+    measure::seconds_of,
     tests::{assert_close, blocks, check_adapted, gpu, operands, oracle, random, values},
     wgsl::{Cut, FORCED},
     *,
@@ -110,6 +110,17 @@ fn rows_by_workgroups_are_rows_by_threads() {
     use_cores(before);
 }
 
+/// GFLOP/s.
+fn rate([m, n, k]: [usize; 3], layout: Layout, dtype: DType, device: &Device) -> f64 {
+    let (a, b) = operands((1, m, n, k), layout, device);
+    let (a, b) = (a.cast(dtype), b.cast(dtype));
+    let seconds = seconds_of(0.2, async |times| {
+        let last = (0..times).map(|_| product(a.clone(), b.clone(), layout)).last().expect("a product");
+        crate::weights::read_f32(last.slice([0..1, 0..1, 0..1]).cast(DType::F32)).await.map(drop)
+    });
+    2.0 * (m * n * k) as f64 / pollster::block_on(seconds).expect("a rate") / 1e9
+}
+
 /// For choosing: `PADDOCK_TEST_GPU=1 cargo test --release -p paddock --lib -- --ignored --nocapture rates_of_the_cuts`.
 #[test]
 #[ignore = "prints rates for a person to compare"]
@@ -137,8 +148,7 @@ fn rates_of_the_cuts() {
             for cut in std::iter::once(None).chain(CUTS.map(Some)) {
                 *FORCED.lock().expect("no test failed here") = cut;
                 use_cores(true);
-                let rate = product_rate(&opened.device, shape, layout, dtype == DType::F16, false);
-                let rate = pollster::block_on(rate).expect("a rate") / 1e9;
+                let rate = rate(shape, layout, dtype, &opened.device);
                 line += &match cut {
                     Some(Cut::Shared { rows, columns, each }) => format!("  {rows}x{columns}/{each} {rate:.0}"),
                     Some(cut) => format!("  {cut:?} {rate:.0}"),
@@ -147,8 +157,7 @@ fn rates_of_the_cuts() {
             }
             *FORCED.lock().expect("no test failed here") = None;
             use_cores(false);
-            let alone = product_rate(&opened.device, shape, layout, dtype == DType::F16, false);
-            println!("{line}  alone {:.0}", pollster::block_on(alone).expect("a rate") / 1e9);
+            println!("{line}  alone {:.0}", rate(shape, layout, dtype, &opened.device));
         }
     }
     use_cores(before);

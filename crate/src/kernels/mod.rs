@@ -7,17 +7,21 @@
 //! CubeCL runtime (CUDA) they fall back to Burn's stock operations. Every one has a plain-Burn oracle in its tests.
 
 mod autodiff;
+pub mod ceilings;
 mod cube;
 mod flex;
 pub mod measure;
 mod packed;
 mod stock;
 mod wgsl;
+mod work;
 
 #[cfg(test)]
 mod cut_tests;
 #[cfg(test)]
 mod half_tests;
+#[cfg(test)]
+mod measure_tests;
 #[cfg(test)]
 mod tests;
 
