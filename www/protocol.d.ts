@@ -362,7 +362,9 @@ learnt: string, };
 
 export type ScenarioInfo = {
 id: string, name: string, about: string, shapes: Array<ShapeInfo>,
-generates: boolean, };
+generates: boolean,
+metrics: Array<MetricInfo>,
+number_metrics: Array<MetricInfo>, };
 
 export type ShapeInfo = { id: string, roles: Array<RoleInfo>, };
 

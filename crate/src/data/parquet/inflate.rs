@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(text(&named, 40).expect("a gzip file"), TEXT);
     }
 
-    /// Any change of a byte is found, or changes nothing that is read; and it never unpacks to more than it may.
+    /// Any change of a byte is found, or changes nothing that is read (the head, or bits behind the last code); and it never unpacks to more than it may.
     #[test]
     fn damage_is_found() {
         let packed = hex(SQUARES);
@@ -368,7 +368,7 @@ mod tests {
                 let mut packed = packed.clone();
                 packed[at] ^= 1 << bit;
                 match gunzip(&packed, 300) {
-                    Ok(bytes) => assert!((3..10).contains(&at) && bytes == whole, "byte {at}, bit {bit}"),
+                    Ok(bytes) => assert!(((3..10).contains(&at) || at == packed.len() - 9) && bytes == whole, "byte {at}, bit {bit}"),
                     Err(fault) => assert!(matches!(fault, super::super::Fault::Damaged(_))),
                 }
             }
