@@ -15,6 +15,8 @@ mod stock;
 mod wgsl;
 
 #[cfg(test)]
+mod cpu_tests;
+#[cfg(test)]
 mod cut_tests;
 #[cfg(test)]
 mod half_tests;
