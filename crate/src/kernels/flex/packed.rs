@@ -157,7 +157,7 @@ pub fn rows(ids: IntTensor<Flex>, words: IntTensor<Flex>, kind: u32, columns: us
     wrap(out, vec![ids.len(), columns])
 }
 
-fn integers(tensor: IntTensor<Flex>) -> Vec<usize> {
+pub fn integers(tensor: IntTensor<Flex>) -> Vec<usize> {
     let tensor = tensor.to_contiguous();
     match tensor.dtype() {
         DType::I32 => tensor.storage::<i32>().iter().map(|id| *id as usize).collect(),
