@@ -253,7 +253,7 @@ fn the_range_test_packs_as_a_run_does() {
     // Thirteen steps of four sequences are more than two epochs; of four rows they would be less than one.
     let epoch =
         desk.events.iter().filter_map(|event| if let Event::Step(step) = event { Some(step.epoch) } else { None });
-    let last = epoch.last().expect("steps");
+    let last = epoch.next_back().expect("steps");
     assert!(last > 2.0, "{last}");
 }
 

@@ -241,7 +241,8 @@ fn document(key: &Key, value: &str) -> String {
 }
 
 /// Keys that are refused without another one, or with another task.
-const DEPENDENT: [&str; 4] = [
+const DEPENDENT: [&str; 5] = [
+    "training.packing",
     "training.metric_for_best_model",
     "training.load_best_model_at_end",
     "training.early_stopping_patience",

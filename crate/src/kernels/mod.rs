@@ -17,6 +17,8 @@ mod wgsl;
 mod work;
 
 #[cfg(test)]
+mod cpu_tests;
+#[cfg(test)]
 mod cut_tests;
 #[cfg(test)]
 mod half_tests;

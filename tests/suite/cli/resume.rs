@@ -1,6 +1,11 @@
 //! The command killed at random moments: the run comes back and ends as it would have.
 
-use std::{fs, process::Stdio, thread, time::{Duration, Instant}};
+use std::{
+    fs,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

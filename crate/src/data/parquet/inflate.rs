@@ -368,7 +368,10 @@ mod tests {
                 let mut packed = packed.clone();
                 packed[at] ^= 1 << bit;
                 match gunzip(&packed, 300) {
-                    Ok(bytes) => assert!(((3..10).contains(&at) || at == packed.len() - 9) && bytes == whole, "byte {at}, bit {bit}"),
+                    Ok(bytes) => assert!(
+                        ((3..10).contains(&at) || at == packed.len() - 9) && bytes == whole,
+                        "byte {at}, bit {bit}"
+                    ),
                     Err(fault) => assert!(matches!(fault, super::super::Fault::Damaged(_))),
                 }
             }

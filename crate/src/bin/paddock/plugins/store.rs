@@ -153,7 +153,9 @@ impl Store {
         let gone = self.dir.join(format!(".removed-{}-{id}", std::process::id()));
         fs::rename(&place, &gone).map_err(cannot)?;
         fs::remove_dir_all(&gone).map_err(cannot)?;
-        usage::change(&self.dir, |uses| drop(uses.remove(id)))
+        usage::change(&self.dir, |uses| {
+            uses.remove(id);
+        })
     }
 
     /// Texts that each plugin has answered.

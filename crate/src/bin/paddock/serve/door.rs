@@ -57,7 +57,7 @@ impl Door {
             return Ok(());
         }
         match &self.key {
-            Some(key) if !given(headers).is_some_and(|given| hash(given) == *key) => Err(Refusal::no_key()),
+            Some(key) if given(headers).is_none_or(|given| hash(given) != *key) => Err(Refusal::no_key()),
             _ => Ok(()),
         }
     }
