@@ -251,7 +251,7 @@ fn the_range_test_packs_as_a_run_does() {
     desk.finish();
     assert_eq!(desk.failure(), None);
     // Thirteen steps of four sequences are more than two epochs; of four rows they would be less than one.
-    let epoch =
+    let mut epoch =
         desk.events.iter().filter_map(|event| if let Event::Step(step) = event { Some(step.epoch) } else { None });
     let last = epoch.next_back().expect("steps");
     assert!(last > 2.0, "{last}");

@@ -52,7 +52,7 @@ pub struct Job {
     pub ask: Ask,
     pub reply: UnboundedSender<Piece>,
     /// In the queue; given back when the engine begins with it.
-    pub place: Option<OwnedSemaphorePermit>,
+    pub _place: Option<OwnedSemaphorePermit>,
     /// Not to be put together with others: one of those that it was with cannot be done.
     pub alone: bool,
 }
@@ -174,7 +174,7 @@ impl Handle {
         self.ready()?;
         let place = self.places.clone().try_acquire_owned().map_err(|_| Refusal::queue_full())?;
         let (reply, pieces) = unbounded_channel();
-        let job = Job { key: model.key.clone(), ask, reply, place: Some(place), alone: false };
+        let job = Job { key: model.key.clone(), ask, reply, _place: Some(place), alone: false };
         self.tasks.send(Task::Job(Box::new(job))).map_err(|_| Refusal::broken())?;
         Ok(pieces)
     }
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!((handle.queue(), handle.submit(&spam, ask()).err()), ((2, 2), Some(Refusal::queue_full())));
         let Ok(Task::Job(mut job)) = inbox.recv() else { panic!("a job") };
         // The engine begins with it.
-        drop(job.place.take());
+        drop(job._place.take());
         assert_eq!(handle.queue(), (1, 2));
         assert!(!job.reply.is_closed());
         drop(first);
