@@ -248,10 +248,10 @@ pub trait KernelOps: Backend {
 /// Sum of the squares of all numbers of these tensors, `[1, 1]`; none of none.
 pub fn squares(tensors: &[Tensor<2>]) -> Option<Tensor<2>> {
     let device = tensors.first()?.device();
-    let nothing = Tensor::<2>::zeros([1, 1], &device);
     let mut sums = Tensor::<2>::zeros([1, LANES], &device);
     for five in tensors.chunks(5) {
-        let at = |i: usize| five.get(i).unwrap_or(&nothing).clone().into_dispatch();
+        // Each filler is one of its own: WebGPU binds no buffer twice that could be written.
+        let at = |i: usize| five.get(i).cloned().unwrap_or_else(|| Tensor::zeros([1, 1], &device)).into_dispatch();
         sums = Tensor::from_dispatch(Dispatch::add_squares(sums.into_dispatch(), at(0), at(1), at(2), at(3), at(4)));
     }
     Some(sums.sum_dim(1))
