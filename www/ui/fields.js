@@ -3,7 +3,9 @@
 import { clip, h, setText } from './dom.js';
 import { button } from './common.js';
 import { roleName } from './tasks.js';
-import { answerRole, inputRoles, scenarioOf } from '../app/tasks.js';
+import { shapeFor } from '../app/plugins.js';
+import { settingsInUse } from '../app/store.js';
+import { answerRole, inputRoles } from '../app/tasks.js';
 import { t, told } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').State} State */
@@ -15,17 +17,15 @@ const drafts = {};
 
 /** The rows' shape that the model in use takes. @param {State} state @returns {ShapeInfo | undefined} */
 function shapeInUse(state) {
-  const { adapter } = state.use;
-  const task = adapter ? adapter.task : state.settings?.task ?? '';
-  const shapes = scenarioOf(state, task)?.shapes ?? [];
-  const id = adapter ? '' : state.settings?.shape;
-  return shapes.find((shape) => shape.id === id) ?? shapes[0];
+  const settings = settingsInUse(state);
+  return shapeFor(state, state.use.adapter?.task ?? settings?.task ?? '', settings?.shape);
 }
 
 /** Rows to try it with: held-out ones where the preview has some. @param {State} state @param {ShapeInfo} shape @returns {Example[]} */
 export function examplesOf(state, shape) {
   const [main, ...rest] = inputRoles(shape);
-  const from = state.use.adapter ? { data: state.data, heldOut: state.heldOut, columns: state.columns } : state.settings;
+  // What came from a file is tried on the rows that are open.
+  const from = settingsInUse(state) ?? (state.use.adapter && { data: state.data, heldOut: state.heldOut, columns: state.columns });
   const samples = state.run.after?.samples ?? [];
   // A conversation in JSON is nothing that a person would write.
   if (!from || !main || main.id === 'messages') return [];
@@ -90,7 +90,7 @@ export function tryFields(submit) {
     values: () => ({ text: main.value.trim(), fields: Object.fromEntries([...inputs].map(([role, { value }]) => [role, value.trim()]).filter(([, value]) => value)) }),
     /** @param {State} state */
     update(state) {
-      const wanted = [state.environment, state.use.adapter, state.settings, state.run.after, state.data, state.heldOut, state.columns];
+      const wanted = [state.environment, state.use.adapter, state.use.settings, state.settings, state.run.after, state.data, state.heldOut, state.columns];
       if (wanted.every((value, i) => value === shown[i])) return;
       shown = wanted;
       const shape = shapeInUse(state);
