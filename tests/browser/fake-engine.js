@@ -249,7 +249,7 @@ function predict(command) {
   work = [
     () => {
       if (stopped || said === whole) return true;
-      const piece = whole.slice(said.length, said.length + Math.max(8, whole.length / 20));
+      const piece = whole.slice(said.length, said.length + Math.max(8, whole.length / 60));
       said += piece;
       emit({ type: 'progress', phase: 'generating', done: said.length, total: 0 });
       emit({ type: 'text_delta', index: 0, text: piece });

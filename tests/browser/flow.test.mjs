@@ -2,24 +2,16 @@
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
-import { DIST, ROOT, adapter, openPage, shot } from './harness.mjs'
+import { DIST, adapter, openPage, paddock, shot } from './harness.mjs'
 import { at, chooseData, classify, dropData, events, failure, fill, go, mapColumns, messages, named, openStarter, record, reviews, train, valueOf } from './steps.mjs'
 
 const LONG = { timeout: 900_000 }
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length
-
-/** The command line of the same engine, where it has been built. */
-function paddock() {
-  const target = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target')
-  const program = resolve(ROOT, process.env.PADDOCK_BIN ?? join(target, 'release', 'paddock'))
-  return existsSync(program) ? program : null
-}
 
 async function starterFiles() {
   const read = async (name) => ({ name, mimeType: 'application/octet-stream', buffer: await readFile(join(DIST, 'starter', name)) })

@@ -37,7 +37,8 @@ export class PluginWork {
   #page;
   /** Commands that are waited for. @type {Map<string, { resolve(reply: Reply): void, reject(error: Refused): void }>} */
   #waiting = new Map();
-  #busy = false;
+  /** Work under way. @type {Promise<void> | null} */
+  #under = null;
   /** The person wants no further answers. */
   #stopped = false;
   /** The plugin that `use_plugin` was last sent for. */
@@ -112,32 +113,43 @@ export class PluginWork {
     return { prediction: null, answer: '', use: { ...noUse(), adapter: use.adapter, name: pluginOf(this.#state, id)?.name ?? id, plugin: id, settings: plugins.settings[id] ?? null } };
   }
 
+  /** The engine would take a command now. */
+  #free() {
+    const { busy } = this.#state;
+    return !(this.#under || occupied(this.#state) || busy.predict || busy.export);
+  }
+
   /** @param {State['plugins']['working']} working @param {() => Promise<void>} work */
   async #do(working, work) {
-    const state = this.#state;
     // Drawn anew, so that a choice that is not followed does not stay on the page.
-    if (this.#busy || occupied(state) || state.busy.predict || state.busy.export) return this.#page.set({});
-    this.#busy = true;
+    if (!this.#free()) return this.#page.set({});
     this.#stopped = false;
+    const state = this.#state;
     this.#page.set({ plugins: { ...state.plugins, working, notes: [], warnings: [] }, trouble: { ...state.trouble, plugins: undefined } });
+    this.#under = this.#to(work);
+    await this.#under;
+  }
+
+  /** Does it to its end, or to what was refused. @param {() => Promise<void>} work */
+  async #to(work) {
     try {
       await work();
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       this.#trouble(error.message, error.advice);
     } finally {
-      this.#busy = false;
+      this.#under = null;
       this.#change({ working: '' });
     }
   }
 
-  /** Said at the plugins, whatever command it was. @param {string} message @param {string} advice */
-  #trouble(message, advice) {
+  /** Said at the plugins, whatever command it was. @param {string} message @param {string} advice @param {boolean} [own] in the engine's own words */
+  #trouble(message, advice, own = true) {
     const { trouble, engine } = this.#state;
     // A dead engine is told of at the top of the page.
     if (engine === 'crashed') return;
     const elsewhere = trouble.result?.message === message ? undefined : trouble.result;
-    this.#page.set({ trouble: { ...trouble, result: elsewhere, plugins: { message, advice, engine: true } } });
+    this.#page.set({ trouble: { ...trouble, result: elsewhere, plugins: { message, advice, engine: own } } });
   }
 
   /** @param {string} id */
@@ -235,22 +247,27 @@ export class PluginWork {
         failures.push({ file: name, error });
       }
     }
+    const [plugin] = this.#state.plugins.list;
+    if (!this.#state.trained && plugin) await this.#use(plugin.id);
+    // Last, as each command takes the failure before it off the page.
     const [first] = failures;
     const message = packages.length === 1 ? first?.error.message : failures.map(({ file, error }) => `${file}: ${error.message}`).join(' — ');
     if (first) this.#trouble(message, first.error.advice);
-    const [plugin] = this.#state.plugins.list;
-    if (!this.#state.trained && plugin) await this.#use(plugin.id);
   }
 
   /** What a person can do. */
   act = {
     /** @param {Folder} folder zips, or one adapter's files */
-    addPlugins: (folder) =>
-      this.#do('adding', async () => {
+    addPlugins: async (folder) => {
+      // A file that is dropped a moment too early is not lost.
+      while (this.#under) await this.#under.catch(() => {});
+      if (!this.#free()) return this.#trouble(t('plugins.wait'), '', false);
+      return this.#do('adding', async () => {
         const packages = packagesOf(folder);
         if (packages.length) await this.#add(packages);
         else this.#note('nothing', {}, true);
-      }),
+      });
+    },
 
     /** Packages that this browser kept. @param {string[]} ids */
     loadPlugins: (ids) =>
@@ -318,7 +335,7 @@ export class PluginWork {
     /** @param {string} text @param {Record<string, string>} [fields] what else the row has, by role */
     predict: async (text, fields = {}) => {
       const state = this.#state;
-      if (this.#busy || this.waits('predict')) return;
+      if (this.#under || this.waits('predict')) return;
       const id = state.use.plugin;
       this.#page.set({ asked: text, answer: '', asker: pluginOf(state, id)?.name ?? '', plugins: { ...state.plugins, answers: [] } });
       try {

@@ -14,7 +14,7 @@ export function shareTable({ title, of, rows, testid }) {
     'table',
     { class: 'table shares', 'data-testid': testid },
     h('caption', null, title),
-    h('thead', { class: 'sr-only' }, h('tr', null, h('th', { scope: 'col' }, of), h('th', { scope: 'col' }, t('plugins.share')), h('th', { scope: 'col' }, t('plugins.answers')))),
+    h('thead', null, h('tr', null, h('th', { scope: 'col' }, of), h('th', { scope: 'col', class: 'number' }, t('plugins.share')), h('th', { scope: 'col', class: 'number' }, t('plugins.answers')))),
     h(
       'tbody',
       null,
@@ -22,7 +22,11 @@ export function shareTable({ title, of, rows, testid }) {
         h(
           'tr',
           null,
-          h('th', { scope: 'row' }, h('span', { class: 'share-label' }, clip(label, 60)), h('span', { class: 'bar-track', 'aria-hidden': 'true' }, h('span', { class: 'bar-fill', style: { width: `${(share * 100).toFixed(2)}%` } }))),
+          h(
+            'th',
+            { scope: 'row' },
+            h('div', { class: 'share' }, h('span', null, clip(label, 60)), h('span', { class: 'bar-track', 'aria-hidden': 'true' }, h('span', { class: 'bar-fill', style: { width: `${(share * 100).toFixed(2)}%` } }))),
+          ),
           h('td', { class: 'number' }, pct(share, share < 0.1 ? 1 : 0)),
           h('td', { class: 'number hint' }, int(n)),
         ),

@@ -21,7 +21,8 @@ export const adapterPart = () =>
   region(
     h('div', null),
     (state) => [state.use.adapter, state.use.name, state.use.plugin, state.model],
-    (state) => (state.use.adapter ? adapterCard(state) : []),
+    // A plugin's card stands among the plugins.
+    (state) => (state.use.adapter && state.use.plugin === null ? adapterCard(state) : []),
   );
 
 /** Where one is opened. @param {Act} act */
@@ -75,7 +76,7 @@ function adapterCard(state) {
   return h(
     'article',
     { class: 'sheet', 'data-testid': 'adapter-summary' },
-    h('p', { class: 'overline' }, t(state.use.plugin === null ? 'use.opened' : 'plugins.in_use')),
+    h('p', { class: 'overline' }, t('use.opened')),
     h('h3', null, name || state.model?.name),
     h('p', { class: 'tags' }, tags.filter(Boolean).map((tag) => h('span', { class: 'tag' }, tag))),
     adapter.labels.length ? h('p', { 'data-testid': 'adapter-labels' }, t('use.labels', { labels: adapter.labels.slice(0, 12).join(' · ') }), adapter.labels.length > 12 ? ` ${t('common.more', { n: adapter.labels.length - 12 })}` : '') : null,

@@ -27,10 +27,19 @@ const MOST_NOTES = 8;
 /** As the field takes it; the engine's bound is longer. */
 const LONGEST_NAME = 80;
 
-/** The engine is at other work. Work with plugins disables nothing, so that the keyboard stays where it is; it is simply not begun twice. @param {State} state */
+/** The engine is at other work. @param {State} state */
 export function blocked(state) {
   const { busy, plugins } = state;
   return active(state) || Boolean(busy.open_adapter || busy.evaluate || busy.lr_find || (!plugins.working && (busy.predict || busy.export)));
+}
+
+/**
+ * A button that does nothing while work with plugins goes on: unlike one that is disabled it keeps the keyboard.
+ * @param {State} state @param {string} text @param {string} testid @param {() => void} onclick @param {'primary' | 'plain'} look @param {string} [of] whose button it is
+ */
+function patient(state, text, testid, onclick, look, of) {
+  const waits = state.plugins.working !== '';
+  return button(text, testid, () => waits || onclick(), look, { disabled: blocked(state), 'aria-disabled': waits ? 'true' : null, 'aria-label': of === undefined ? null : `${text}: ${of}` });
 }
 
 /** @param {Act} act */
@@ -41,7 +50,7 @@ export function pluginsPart(act) {
   const keep = keepForm(act.keepPlugin);
   const list = region(
     h('div', null),
-    (state) => [state.plugins.list, state.plugins.stored, state.use.plugin, state.environment, blocked(state)],
+    (state) => [state.plugins.list, state.plugins.stored, state.plugins.working, state.use.plugin, state.environment, blocked(state)],
     (state) => {
       const { list } = state.plugins;
       return list.length ? h('ul', { class: 'plain plugin-list', 'data-testid': 'plugins' }, list.map((plugin) => card(state, plugin, act, head))) : [];
@@ -55,11 +64,12 @@ export function pluginsPart(act) {
     { class: 'sheet', 'aria-labelledby': 'title-plugins', 'data-testid': 'plugins-part' },
     head,
     h('p', { class: 'hint' }, t('plugins.hint')),
-    error.element,
-    said.element,
     keep.element,
     list.element,
     waiting.element,
+    // Below what is clicked, so that it does not move under the mouse.
+    error.element,
+    said.element,
     add,
     chart.element,
   );
@@ -107,7 +117,7 @@ function keepForm(keep) {
       onsubmit: (/** @type {Event} */ event) => {
         event.preventDefault();
         const name = input.value.trim();
-        if (name) keep(name);
+        if (name && !latest?.plugins.working) keep(name);
       },
     },
     h('label', { for: 'plugin-name', class: 'field-name' }, t('plugins.name')),
@@ -121,6 +131,7 @@ function keepForm(keep) {
     const there = latest && name && taken(latest).has(idOf(name)) ? [...latest.plugins.list, ...latest.plugins.stored].find(({ id }) => id === idOf(name)) : null;
     setText(clash, there ? t('plugins.replaces', { name: there.name }) : '');
     submit.disabled = !name || !latest || blocked(latest);
+    submit.setAttribute('aria-disabled', String(Boolean(latest?.plugins.working)));
   };
   input.addEventListener('input', told);
   return {
@@ -147,7 +158,8 @@ function keepForm(keep) {
 function card(state, plugin, act, head) {
   const { id, name, task, labels, uses } = plugin;
   const current = state.use.plugin === id;
-  const off = blocked(state);
+  const use = patient(state, t(current ? 'plugins.in_use' : 'plugins.use'), `use-${id}`, () => act.usePlugin(id), current ? 'plain' : 'primary', name);
+  use.setAttribute('aria-pressed', String(current));
   const same = state.plugins.list.filter((one) => one.name === name).length > 1;
   const kept = state.plugins.stored.some((one) => one.id === id);
   const regression = kindOfPlugin(plugin) === 'regression';
@@ -165,12 +177,10 @@ function card(state, plugin, act, head) {
     ),
     h('p', { class: 'plugin-facts' }, metricText(plugin), h('span', { class: 'hint' }, uses ? t('plugins.uses', { count: uses }) : t('plugins.unused'))),
     removable(
-      id,
-      [
-        button(t(current ? 'plugins.in_use' : 'plugins.use'), `use-${id}`, () => act.usePlugin(id), current ? 'plain' : 'primary', { 'aria-pressed': String(current), disabled: off, 'aria-label': `${t(current ? 'plugins.in_use' : 'plugins.use')}: ${name}` }),
-        button(t('result.download'), `download-${id}`, () => act.downloadPlugin(id), 'plain', { disabled: off, 'aria-label': `${t('result.download')}: ${name}` }),
-      ],
-      { name, off, question: t(kept ? 'plugins.remove_kept' : 'plugins.remove_sure', { name: clip(name, 60) }) + (current ? ` ${t('plugins.remove_current')}` : '') },
+      state,
+      { id, name },
+      [use, patient(state, t('result.download'), `download-${id}`, () => act.downloadPlugin(id), 'plain', name)],
+      t(kept ? 'plugins.remove_kept' : 'plugins.remove_sure', { name: clip(name, 60) }) + (current ? ` ${t('plugins.remove_current')}` : ''),
       () => (head.focus(), act.removePlugin(id)),
     ),
   );
@@ -187,11 +197,11 @@ function metricText({ before, after }) {
 
 /**
  * Buttons with one to remove, which asks first, in its own place.
- * @param {string} id @param {HTMLElement[]} buttons @param {{ name: string, off: boolean, question: string }} about @param {() => void} remove
+ * @param {State} state @param {{ id: string, name: string }} plugin @param {HTMLElement[]} buttons @param {string} question @param {() => void} remove
  */
-function removable(id, buttons, { name, off, question }, remove) {
+function removable(state, { id, name }, buttons, question, remove) {
   const row = h('div', { class: 'actions' });
-  const first = button(t('plugins.remove'), `remove-${id}`, () => ask(), 'plain', { disabled: off, 'aria-label': `${t('plugins.remove')}: ${name}` });
+  const first = patient(state, t('plugins.remove'), `remove-${id}`, () => ask(), 'plain', name);
   const rest = () => row.replaceChildren(...buttons, first);
   const back = () => {
     rest();
@@ -212,12 +222,11 @@ function removable(id, buttons, { name, off, question }, remove) {
 const storedList = (act, head) =>
   region(
     h('div', null),
-    (state) => [state.plugins.list, state.plugins.stored, state.environment, blocked(state)],
+    (state) => [state.plugins.list, state.plugins.stored, state.plugins.working, state.environment, blocked(state)],
     (state) => {
       const { stored } = state.plugins;
       const missing = stored.filter(({ id }) => !pluginOf(state, id));
       if (!missing.length) return [];
-      const off = blocked(state);
       return h(
         'section',
         { class: 'stack-tight', 'data-testid': 'stored-plugins' },
@@ -231,15 +240,16 @@ const storedList = (act, head) =>
               { class: 'plugin plugin-stored', 'data-testid': `stored-${id}` },
               h('p', null, h('strong', null, clip(name, 100)), h('span', { class: 'hint' }, ` ${scenarioName(state, task)} · ${bytes(size)}`)),
               removable(
-                id,
-                [button(t('plugins.load'), `load-${id}`, () => act.loadPlugins([id]), 'plain', { disabled: off, 'aria-label': `${t('plugins.load')}: ${name}` })],
-                { name, off, question: t('plugins.remove_kept', { name: clip(name, 60) }) },
+                state,
+                { id, name },
+                [patient(state, t('plugins.load'), `load-${id}`, () => act.loadPlugins([id]), 'plain', name)],
+                t('plugins.remove_kept', { name: clip(name, 60) }),
                 () => (head.focus(), act.forgetPlugin(id)),
               ),
             ),
           ),
         ),
-        missing.length > 1 ? h('div', { class: 'actions' }, button(t('plugins.load_all', { n: missing.length }), 'load-all', () => act.loadPlugins(missing.map(({ id }) => id)), 'primary', { disabled: off })) : null,
+        missing.length > 1 ? h('div', { class: 'actions' }, patient(state, t('plugins.load_all', { n: missing.length }), 'load-all', () => act.loadPlugins(missing.map(({ id }) => id)), 'primary')) : null,
       );
     },
   );

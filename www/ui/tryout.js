@@ -81,7 +81,9 @@ function whoAnswers(use) {
     update(state) {
       const { plugins, use: inUse } = state;
       element.hidden = !plugins.list.length;
+      // Disabled it would lose the keyboard to the work that a choice begins.
       select.disabled = blocked(state);
+      select.setAttribute('aria-disabled', String(plugins.working !== ''));
       const wanted = [plugins.list, inUse.plugin, inUse.name, state.settings];
       if (wanted.some((value, i) => value !== shown[i])) {
         shown = wanted;
