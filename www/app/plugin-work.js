@@ -183,7 +183,8 @@ export class PluginWork {
     const { plugins, use } = this.#state;
     const id = idOf(name);
     const { [id]: _, ...others } = plugins.settings;
-    this.#page.set({ plugins: { ...plugins, settings: settings ? { ...others, [id]: settings } : others }, use: { ...use, plugin: id, loose: false } });
+    const changed = { settings: settings ? { ...others, [id]: settings } : others, replaced: [...plugins.replaced, id] };
+    this.#page.set({ plugins: { ...plugins, ...changed }, use: { ...use, plugin: id, loose: false } });
     this.#note('kept', { name });
     if (use.adapter ? use.adapter.r === null : settings?.full) return this.#note('not_stored_whole', { name }, true);
     if (!(await this.#base)) return this.#note('not_stored_none', { name }, true);
@@ -205,10 +206,16 @@ export class PluginWork {
     if (!base) return this.#note('not_stored_none', { name: plugin.name }, true);
     try {
       await storage.keep(base, plugin, files);
+      this.#matches(id);
     } catch (error) {
       this.#note(`not_stored_${storage.faultOf(error)}`, { name: plugin.name }, true);
     }
     await this.#look();
+  }
+
+  /** The stored package is that of the loaded plugin. @param {string} id */
+  #matches(id) {
+    this.#change({ replaced: this.#state.plugins.replaced.filter((one) => one !== id) });
   }
 
   /** What is in storage. */
@@ -241,7 +248,8 @@ export class PluginWork {
       try {
         await this.#ask({ type: 'add_plugin', config: this.#page.config(), id, ...(known && { name }) }, files);
         this.#note('added', { name: pluginOf(this.#state, id)?.name ?? id });
-        if (!known) await this.#store(id, files);
+        if (known) this.#matches(id);
+        else await this.#store(id, files);
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
         failures.push({ file: name, error });
@@ -302,9 +310,12 @@ export class PluginWork {
       this.#do('removing', async () => {
         const name = pluginOf(this.#state, id)?.name ?? id;
         await this.#ask({ type: 'remove_plugin', id });
-        const { [id]: _, ...settings } = this.#state.plugins.settings;
+        const { plugins } = this.#state;
+        const { [id]: _, ...settings } = plugins.settings;
         this.#change({ settings });
-        await this.#forget(id);
+        // One that it took the place of, and that is stored, is offered again.
+        if (plugins.replaced.includes(id)) this.#matches(id);
+        else await this.#forget(id);
         this.#note('removed', { name });
       }),
 

@@ -12,8 +12,9 @@
  *   of one plugin among several that were asked the same; neither a prediction nor a failure while it is waited for
  * @typedef {{
  *   list: PluginInfo[], working: Working, notes: Note[], warnings: string[], answers: Answer[],
- *   settings: Record<string, import('./store.js').RunSettings>, stored: import('./plugin-storage.js').Stored[],
- * }} Plugins settings: by id, of those that were trained here; stored: packages in this browser's storage that belong to the base
+ *   settings: Record<string, import('./store.js').RunSettings>, stored: import('./plugin-storage.js').Stored[], replaced: string[],
+ * }} Plugins settings: by id, of those that were trained here; stored: packages in this browser's storage that belong to the base;
+ *   replaced: ids under which another plugin than the loaded one is stored
  */
 import { inputRoles, scenarioOf } from './tasks.js';
 
@@ -23,13 +24,16 @@ const LONGEST_ID = 64;
 const LONGEST_NAME = 80;
 
 /** @returns {Plugins} */
-export const noPlugins = () => ({ list: [], working: '', notes: [], warnings: [], answers: [], settings: {}, stored: [] });
+export const noPlugins = () => ({ list: [], working: '', notes: [], warnings: [], answers: [], settings: {}, stored: [], replaced: [] });
 
 /** What a plugin answers. @param {Pick<PluginInfo, 'generates' | 'labels'>} plugin @returns {Kind} */
 export const kindOfPlugin = ({ generates, labels }) => (generates ? 'generation' : labels.length ? 'classification' : 'regression');
 
 /** @param {State} state @param {string | null} id */
 export const pluginOf = ({ plugins }, id) => plugins.list.find((one) => one.id === id);
+
+/** Its package is in storage. @param {State} state @param {string} id */
+export const isStored = ({ plugins }, id) => !plugins.replaced.includes(id) && plugins.stored.some((one) => one.id === id);
 
 /** A model is in use that no plugin is: another one in its place would lose it. @param {State} state */
 export const unkept = ({ trained, use }) => trained && use.plugin === null && use.loose;

@@ -7,7 +7,7 @@ import { scenarioName } from './tasks.js';
 import { shareTable } from '../charts/shares.js';
 import { fromDialog, fromDrop } from '../app/files.js';
 import { mainMetric, metricName } from '../app/metrics.js';
-import { idOf, kindOfPlugin, pluginOf, suggestedName, taken } from '../app/plugins.js';
+import { idOf, isStored, kindOfPlugin, pluginOf, suggestedName, taken } from '../app/plugins.js';
 import { active } from '../app/store.js';
 import { shares } from '../app/uses.js';
 import { bytes, int, t } from '../app/i18n.js';
@@ -50,7 +50,7 @@ export function pluginsPart(act) {
   const keep = keepForm(act.keepPlugin);
   const list = region(
     h('div', null),
-    (state) => [state.plugins.list, state.plugins.stored, state.plugins.working, state.use.plugin, state.environment, blocked(state)],
+    (state) => [state.plugins.list, state.plugins.stored, state.plugins.replaced, state.plugins.working, state.use.plugin, state.environment, blocked(state)],
     (state) => {
       const { list } = state.plugins;
       return list.length ? h('ul', { class: 'plain plugin-list', 'data-testid': 'plugins' }, list.map((plugin) => card(state, plugin, act, head))) : [];
@@ -161,7 +161,7 @@ function card(state, plugin, act, head) {
   const use = patient(state, t(current ? 'plugins.in_use' : 'plugins.use'), `use-${id}`, () => act.usePlugin(id), current ? 'plain' : 'primary', name);
   use.setAttribute('aria-pressed', String(current));
   const same = state.plugins.list.filter((one) => one.name === name).length > 1;
-  const kept = state.plugins.stored.some((one) => one.id === id);
+  const kept = isStored(state, id);
   const regression = kindOfPlugin(plugin) === 'regression';
   return h(
     'li',
