@@ -1,140 +1,180 @@
-// Training speed in Chromium through the built page's own worker: `cargo xtask bench browser`.
+// Training speed in a tab: Paddock and jax-js in one Chromium, alternating, on the same weights and rows: `cargo xtask bench browser`.
 //
-// The model is the one that the peers were measured with: 2 layers, dim 288, 6 heads, ffn 768, vocabulary 512, batch 4 × 128 tokens,
-// f32, AdamW, all weights trained. Three ways in one browser, one after the other: our kernels on WebGPU, Burn's stock operations on
-// WebGPU, and the CPU. The same rows in the same order, so the losses must agree.
+//   node bench/browser.mjs [--models full-2,full-6,lora-30m] [--devices gpu,cpu] [--alternations 5] [--steps 4]
+//                          [--adapter auto|software|hardware] [--sides ours,jax-js,stock] [--isolated]
 //
-//   node bench/browser.mjs MODEL_FOLDER [steps]
+// f32, AdamW without decay or clipping, a constant rate, 4 × 128 tokens, the same rows at every step. The losses of every step are
+// compared: a side that does other work is no peer. `stock` is our engine on Burn's own kernels. `--isolated` serves both with the
+// headers that shared memory needs, which gives jax-js threads. Medians; ratios are of each alternation's two, then their median.
 
-import { readFileSync, writeFileSync, mkdirSync, readdirSync } from 'node:fs'
-import { basename, join } from 'node:path'
-import { cpus } from 'node:os'
-import { DIST, ROOT, executable } from '../tests/browser/harness.mjs'
-import { serve } from '../tests/browser/serve.mjs'
-import { chromium } from 'playwright-core'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { ADAPTERS, browser, built, choose, emptyPage, site, train } from './lib/browser.mjs'
+import { BATCH, MODELS, SEQ, make, parameters, rows } from './lib/model.mjs'
+import { Usage, main, options } from './lib/options.mjs'
+import { ROOT, WORK, apart, firstStep, machine, ratio, save, speed, summary } from './lib/results.mjs'
 
-const folder = process.argv[2]
-const steps = Number(process.argv[3] ?? 3)
-if (!folder) throw new Error('usage: node bench/browser.mjs MODEL_FOLDER [steps]')
-const model = readdirSync(folder).map((name) => ({ name, base64: readFileSync(join(folder, name)).toString('base64') }))
-// Any text does: lines of words from a fixed pseudo-random sequence.
-let state = 1
-const word = () => 'aeiou'[(state = (state * 48271) % 2147483647) % 5] + 'bcdfghklmnprst'[state % 14] + 'aeiou'[state % 5]
-const text = Array.from({ length: 400 }, () => Array.from({ length: 40 }, word).join(' ')).join('\n')
+const SIDES = ['ours', 'jax-js', 'stock']
+const DEVICES = ['gpu', 'cpu']
+const RATE = 1e-3
+/** Losses of f32 sums in another order: beyond it the sides compute different things. */
+const ALIKE = 1e-3
 
-const WAYS = [
-  { name: 'webgpu', device: 'gpu', kernels: 'auto' },
-  { name: 'webgpu-stock', device: 'gpu', kernels: 'stock' },
-  { name: 'cpu', device: 'cpu', kernels: 'auto' },
-]
-const only = (process.env.WAYS ?? '').split(',').filter(Boolean)
-
-const launch = () =>
-  chromium.launch({
-    executablePath: executable(),
-    chromiumSandbox: false,
-    args: ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan', '--disable-quic', '--disable-background-networking'],
+const taken = () =>
+  options(process.argv.slice(2), {
+    models: { some: Object.keys(MODELS) },
+    devices: { some: DEVICES },
+    sides: { some: SIDES, usual: ['ours', 'jax-js'] },
+    alternations: { number: 5 },
+    steps: { number: 4, least: 3 },
+    adapter: { one: ADAPTERS },
+    isolated: { flag: true },
   })
 
-const server = await serve(DIST)
-const results = []
-for (const way of WAYS.filter(({ name }) => only.length === 0 || only.includes(name))) {
-  const browser = await launch()
-  const page = await browser.newPage()
-  page.on('console', (message) => message.type() === 'error' && console.error(`  ${message.text().slice(0, 300)}`))
-  page.setDefaultTimeout(0)
-  await page.goto(server.url)
-  const config = {
-    task: 'text-generation',
-    device: way.device,
-    kernels: way.kernels,
-    model: { max_seq_length: 128 },
-    data: { validation_split: 0.01, max_eval_samples: 4, text_column: 'text' },
-    training: { method: 'full', batch_size: 4, max_steps: steps, learning_rate: 1e-3, logging_steps: 1 },
-  }
-  const run = await page.evaluate(
-    async ({ model, text, config }) => {
-      const worker = new Worker('worker.js', { type: 'module' })
-      const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))
-      const files = model.map(({ name, base64 }) => new File([bytes(base64)], name))
-      const started = performance.now()
-      const events = []
-      return new Promise((done, failed) => {
-        let id = 0
-        const send = (command, files = []) => worker.postMessage({ id: id++, command, files })
-        worker.onmessage = ({ data }) => {
-          if (data.crash) failed(new Error(data.crash))
-          if (data.ready) {
-            send({ type: 'open_model', name: 'bench' }, files)
-            send({ type: 'open_data' }, [new File([text], 'text.txt')])
-            send({ type: 'start', config })
-          }
-          const event = data.envelope
-          if (!event) return
-          if (event.type === 'failed') failed(new Error(`${event.message} ${event.advice}`))
-          if (event.type === 'step') events.push({ loss: event.loss, tokens_per_second: event.tokens_per_second, at: performance.now() - started })
-          if (event.type === 'finished') done({ events, seconds: (performance.now() - started) / 1000, heap: performance.memory?.usedJSHeapSize })
-        }
-      })
-    },
-    { model, text, config },
-  )
-  await browser.close()
-  const rates = run.events.slice(1).map((event) => event.tokens_per_second).sort((a, b) => a - b)
-  const result = {
-    way: way.name,
-    tokens_per_second: rates[Math.floor(rates.length / 2)],
-    first_step_seconds: 512 / run.events[0].tokens_per_second,
-    losses: run.events.map((event) => event.loss),
-    seconds: run.seconds,
-  }
-  results.push(result)
-  console.log(JSON.stringify(result))
+function peer() {
+  const folder = join(WORK, 'peers', 'node_modules', '@jax-js', 'jax')
+  const file = join(folder, 'package.json')
+  if (!existsSync(file)) throw new Usage('jax-js is not there: cargo xtask bench browser fetches it')
+  return { dist: join(folder, 'dist'), version: JSON.parse(readFileSync(file, 'utf8')).version }
 }
 
-// The products of that model alone: forward, and both backward layouts.
-const browser = await launch()
-// The page itself runs no WebAssembly, only its worker does.
-const page = await browser.newPage({ bypassCSP: true })
-await page.goto(server.url)
-const products = []
-for (const [name, layout, m, n, k] of [
-  ['512³', 'nt', 512, 512, 512],
-  ['q, k, v, o', 'nt', 512, 288, 288],
-  ['q, k, v, o: to the input', 'nn', 512, 288, 288],
-  ['q, k, v, o: to the weight', 'tn', 288, 288, 512],
-  ['gate, up', 'nt', 512, 768, 288],
-  ['gate, up: to the input', 'nn', 512, 288, 768],
-  ['gate, up: to the weight', 'tn', 768, 288, 512],
-  ['down', 'nt', 512, 288, 768],
-]) {
-  const rate = (stock) =>
-    page.evaluate(
-      async ([m, n, k, layout, stock]) => {
-        const module = await import(new URL('paddock-web.js', location.href).href)
-        if (!window.engineReady) await (window.engineReady = module.default())
-        return module.product_rate(true, m, n, k, layout, stock)
-      },
-      [m, n, k, layout, stock],
-    )
-  const [ours, stock] = [(await rate(false)) / 1e9, (await rate(true)) / 1e9]
-  const product = { name, layout, m, n, k, gflops: ours, stock_gflops: stock, ratio: ours / stock }
-  products.push(product)
-  console.log(JSON.stringify(product))
+function settings(model, device, side, steps) {
+  return {
+    task: 'text-generation',
+    device,
+    kernels: side === 'stock' ? 'stock' : 'auto',
+    model: { max_seq_length: SEQ, quantization: 'none' },
+    data: { text_column: 'text' },
+    training: {
+      method: model.r ? 'lora' : 'full',
+      batch_size: BATCH,
+      max_steps: steps,
+      learning_rate: RATE,
+      lr_scheduler_type: 'constant',
+      weight_decay: 0,
+      max_grad_norm: 0,
+      mixed_precision: 'no',
+      logging_steps: 1,
+      save_steps: 0,
+    },
+  }
 }
-await browser.close()
-await server.close()
-const by = Object.fromEntries(results.map((result) => [result.way, result]))
-const ratio = (a, b) => (by[a] && by[b] ? by[a].tokens_per_second / by[b].tokens_per_second : undefined)
-const summary = {
-  model: basename(folder),
-  adapter: 'Chromium, software WebGPU adapter (SwiftShader)',
-  cpu: cpus()[0]?.model,
-  kernels_over_stock: ratio('webgpu', 'webgpu-stock'),
-  cpu_over_webgpu: ratio('cpu', 'webgpu'),
-  results,
-  products,
+
+/** One side's run in a tab of its own. */
+async function once(opened, url, { name, model, device, side, steps }) {
+  const context = await opened.newContext()
+  const page = await emptyPage(context, url)
+  const at = (file) => `/${name}/${file}`
+  const lora = (file) => `/${name}-adapter/${file}`
+  try {
+    if (side !== 'jax-js') {
+      const run = {
+        model: ['config.json', 'tokenizer.json', 'model.safetensors'].map(at),
+        adapter: model.r ? ['adapter_config.json', 'adapter_model.safetensors'].map(lora) : [],
+        train: at('train.txt'),
+        held: at('held-out.txt'),
+        config: settings(model, device, side, steps),
+      }
+      const { losses, step_seconds, first_step_seconds } = await train(page, run)
+      return { losses, step_seconds, first_step_seconds }
+    }
+    const run = {
+      device: device === 'gpu' ? 'webgpu' : 'wasm',
+      config: at('config.json'),
+      weights: at('model.safetensors'),
+      lora: model.r ? { weights: lora('adapter_model.safetensors'), scale: model.alpha / model.r } : null,
+      rows: rows(),
+      steps,
+      learningRate: RATE,
+    }
+    return await page.evaluate(async (run) => (await import('/peers/jax-llama.js')).train(run), run)
+  } catch (error) {
+    return { error: String(error.message ?? error).split('\n')[0].slice(0, 500) }
+  } finally {
+    await context.close()
+  }
 }
-mkdirSync(join(ROOT, 'bench', 'results'), { recursive: true })
-writeFileSync(join(ROOT, 'bench', 'results', 'browser.json'), `${JSON.stringify(summary, null, 2)}\n`)
-console.log(JSON.stringify({ kernels_over_stock: summary.kernels_over_stock, cpu_over_webgpu: summary.cpu_over_webgpu }))
+
+const round = (value, digits = 2) => (value === null || !Number.isFinite(value) ? '–' : value.toFixed(digits))
+
+function compared(entry, runs) {
+  const sides = summary(runs, BATCH * SEQ)
+  const result = { ...entry, sides, runs }
+  for (const [other, name] of [['jax-js', 'over_peer'], ['stock', 'over_stock']]) {
+    const both = runs.filter((run) => run.ours?.losses && run[other]?.losses)
+    if (both.length === 0) continue
+    const losses_apart = Math.max(...both.map((run) => apart(run.ours.losses, run[other].losses)))
+    result[name] = {
+      ratio: ratio(both, 'ours', other, speed),
+      first_step_ratio: ratio(both, other, 'ours', firstStep),
+      losses_apart,
+      same_work: losses_apart < ALIKE,
+    }
+  }
+  return result
+}
+
+await main(async () => {
+  const { models, devices, sides, alternations, steps, adapter, isolated } = taken()
+  const folder = built()
+  const jax = sides.includes('jax-js') ? peer() : null
+  const mounts = { '/peers/': join(ROOT, 'bench', 'peers') }
+  if (jax) mounts['/jax/'] = jax.dist
+  for (const name of models) {
+    const place = make(join(WORK, 'models', name), MODELS[name])
+    mounts[`/${name}/`] = place
+    mounts[`/${name}-adapter/`] = join(place, 'adapter')
+  }
+  const server = await site(folder, mounts, { isolated })
+  const results = []
+  let fine = true
+  try {
+    const found = await choose(adapter, server.url)
+    const place = machine({ browser: found.version, adapter: found.adapter })
+    console.log(`${found.version}, ${found.adapter ? `${found.adapter.name}${found.adapter.software ? ' (software)' : ''}` : 'no WebGPU'}, ${place.cpu}`)
+    const opened = await browser(found.kind)
+    try {
+      for (const name of models) {
+        for (const device of devices) {
+          const model = MODELS[name]
+          const entry = { model: name, about: model.about, device, parameters: parameters(model.sizes), tokens_per_step: BATCH * SEQ, steps }
+          if (device === 'gpu' && !found.adapter) {
+            results.push({ ...entry, skipped: 'this browser has no WebGPU' })
+            continue
+          }
+          const runs = []
+          // What cannot do this model is not asked again.
+          const failed = new Set()
+          for (let turn = 0; turn < alternations; turn += 1) {
+            // Who comes first changes, so that neither always has the warmer machine.
+            const order = turn % 2 ? [...sides].reverse() : sides
+            const run = {}
+            for (const side of order) {
+              // The CPU has no stock kernels to compare with.
+              if ((side === 'stock' && device === 'cpu') || failed.has(side)) continue
+              run[side] = await once(opened, server.url, { name, model, device, side, steps })
+              const { error } = run[side]
+              if (error) failed.add(side)
+              console.log(`  ${name} ${device} ${turn + 1}/${alternations} ${side}: ${error ?? `${round(speed(run[side]) * BATCH * SEQ, 0)} tokens/s, first step ${round(firstStep(run[side]))} s`}`)
+            }
+            runs.push(run)
+          }
+          const result = compared(entry, runs)
+          results.push(result)
+          const { over_peer: over } = result
+          if (over) {
+            console.log(`${name} on the ${device}: ${round(over.ratio)} × jax-js, first step ${round(over.first_step_ratio)} × as soon, losses ${over.losses_apart.toExponential(1)} apart`)
+            if (!over.same_work) console.error(`  the losses differ by more than ${ALIKE}: this is not the same work`)
+          }
+          fine &&= !Object.values(result.sides).some((side) => side.error) && (!over || over.same_work)
+          save('browser', { machine: place, peer: jax && `jax-js ${jax.version}`, isolated, alternations, results })
+        }
+      }
+    } finally {
+      await opened.close()
+    }
+  } finally {
+    await server.close()
+  }
+  return fine
+})

@@ -7,10 +7,12 @@ smaller?: boolean, } | { "type": "lr_find", config: RawConfig, min_lr: number, m
 id?: string | null, name?: string | null, } | { "type": "keep_plugin", name: string, } | { "type": "use_plugin", id: string, } | { "type": "remove_plugin", id: string, } | { "type": "list_plugins" } | { "type": "evaluate",
 columns?: { [key in string]: string }, } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>,
 fields?: Array<{ [key in string]: string }>,
+messages?: Array<Array<Message>>,
 plugin?: string | null,
 sampling?: Sampling,
 max_new_tokens?: number | null,
-apply_chat_template?: boolean | null, } | { "type": "export", format: ExportFormat,
+apply_chat_template?: boolean | null,
+join?: boolean, } | { "type": "cancel", index: number, } | { "type": "export", format: ExportFormat,
 dtype?: ExportDType,
 zip: boolean,
 name?: string | null, };
@@ -43,6 +45,29 @@ api: string,
 software: boolean, features: Array<string>,
 limits: Record<string, number>, };
 
+export type ScenarioInfo = {
+id: string, name: string, about: string, shapes: Array<ShapeInfo>,
+generates: boolean,
+metrics: Array<MetricInfo>,
+number_metrics: Array<MetricInfo>, };
+
+export type ShapeInfo = { id: string, roles: Array<RoleInfo>, };
+
+export type RoleInfo = {
+id: string, required: boolean, };
+
+export type MetricInfo = {
+id: string, greater_is_better: boolean,
+share: boolean,
+default: boolean, };
+
+export type PluginInfo = { id: string, name: string,
+task: string,
+labels: Array<string>,
+generates: boolean,
+before: Metrics | null, after: Metrics | null,
+uses: number, };
+
 export type ModelSummary = { name: string, architecture: string, parameters: number, hidden_size: number, layers: number, vocab_size: number, max_position_embeddings: number,
 dtype: string, file_bytes: number,
 device_bytes: number, };
@@ -53,6 +78,10 @@ preview: Array<Array<string>>,
 text_column: string | null, label_column: string | null,
 fits: Array<Fit>,
 held_out: boolean, warnings: Array<string>, };
+
+export type Fit = {
+task: string, shape: string,
+columns: { [key in string]: string }, };
 
 export type AdapterSummary = {
 task: string,
@@ -68,7 +97,12 @@ shape: string, columns: { [key in string]: string },
 examples: Array<Preview>, train_rows: number, validation_rows: number,
 skipped_rows: number, total_steps: number, trainable_parameters: number, total_parameters: number,
 weight_bytes: number, training_bytes: number, activation_bytes: number,
+metrics: Array<MetricInfo>,
 config: RawConfig, config_yaml: string, warnings: Array<string>, };
+
+export type Preview = { row: number,
+given: string,
+learnt: string, };
 
 export type Step = { step: number, total_steps: number,
 epoch: number, loss: number,
@@ -117,7 +151,15 @@ mae?: number | null,
 r2?: number | null,
 pearson?: number | null, };
 
-export type Sample = { text: string, expected: string, predicted: string, confidence: number, };
+export type Change = { value: number,
+interval: [number, number] | null, };
+
+export type Bin = { rows: number, confidence: number, accuracy: number, };
+
+export type ClassScore = { precision: number, recall: number, f1: number, rows: number, };
+
+export type Sample = { text: string,
+fields: { [key in string]: string }, expected: string, predicted: string, confidence: number, };
 
 export type Prediction = {
 index: number,
@@ -147,6 +189,15 @@ best_step: number | null, recoveries: Array<Recovery>,
 verdict: Verdict | null,
 hints: Array<Hint>, };
 
+export type Verdict = { met: boolean, metric: string,
+gain: number,
+interval: [number, number] | null, message: string, };
+
+export type Hint = { cause: HintCause, message: string,
+changes: { [key in string]: string }, };
+
+export type HintCause = "few_rows" | "rare_class" | "label_noise" | "cut_rows" | "over_fitting" | "under_fitting" | "learning_rate_too_high" | "learning_rate_too_low" | "not_enough_steps" | "few_held_out_rows";
+
 export type Ended = "finished" | "stopped" | "early_stopping" | "time_budget";
 
 export type CheckpointInfo = { step: number, file: string, bytes: number,
@@ -167,7 +218,13 @@ export type Action = "skip_batch" | "lower_learning_rate" | "smaller_micro_batch
 
 export type Failure = {
 message: string,
-advice: string, };
+advice: string,
+kind?: FailureKind | null, };
+
+export type FailureKind = "too_long" | "device_lost" | "out_of_memory";
+
+export type Message = {
+role: string, content: string, };
 
 export type RawConfig = {
 task?: string | null,
@@ -205,6 +262,7 @@ export type TrainingSection = {
 method?: string | null,
 batch_size?: number | null,
 gradient_accumulation_steps?: number | null,
+packing?: boolean | null,
 gradient_checkpointing?: boolean | null,
 mixed_precision?: string | null,
 learning_rate?: number | null,
@@ -229,6 +287,12 @@ early_stopping_threshold?: number | null,
 max_minutes?: number | null,
 report_to?: string | null,
 seed?: number | null, };
+
+export type EvaluationSection = {
+max_generated_samples?: number | null,
+max_new_tokens?: number | null,
+success_metric?: string | null,
+min_gain?: number | null, };
 
 export type LoraSection = {
 r?: number | null,
@@ -287,3 +351,51 @@ best: number | null, verdict: string, };
 export type Row = { trial: number, rung: number,
 value: number | null, loss: number | null, steps: number, seconds: number,
 what: string, };
+
+export type Fit = {
+task: string, shape: string,
+columns: { [key in string]: string }, };
+
+export type Preview = { row: number,
+given: string,
+learnt: string, };
+
+export type ScenarioInfo = {
+id: string, name: string, about: string, shapes: Array<ShapeInfo>,
+generates: boolean,
+metrics: Array<MetricInfo>,
+number_metrics: Array<MetricInfo>, };
+
+export type ShapeInfo = { id: string, roles: Array<RoleInfo>, };
+
+export type RoleInfo = {
+id: string, required: boolean, };
+
+export type PluginInfo = { id: string, name: string,
+task: string,
+labels: Array<string>,
+generates: boolean,
+before: Metrics | null, after: Metrics | null,
+uses: number, };
+
+export type Change = { value: number,
+interval: [number, number] | null, };
+
+export type Bin = { rows: number, confidence: number, accuracy: number, };
+
+export type ClassScore = { precision: number, recall: number, f1: number, rows: number, };
+
+export type Verdict = { met: boolean, metric: string,
+gain: number,
+interval: [number, number] | null, message: string, };
+
+export type Hint = { cause: HintCause, message: string,
+changes: { [key in string]: string }, };
+
+export type HintCause = "few_rows" | "rare_class" | "label_noise" | "cut_rows" | "over_fitting" | "under_fitting" | "learning_rate_too_high" | "learning_rate_too_low" | "not_enough_steps" | "few_held_out_rows";
+
+export type EvaluationSection = {
+max_generated_samples?: number | null,
+max_new_tokens?: number | null,
+success_metric?: string | null,
+min_gain?: number | null, };

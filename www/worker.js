@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The engine's own thread. It takes `{id, command, files, run}` (`run`: the folder that a run keeps its checkpoints in) and gives `{ready}`, `{envelope, files, id}`, `{handled: id}` and `{crash}`.
+ * The engine's own thread. It takes `{id, command, files, run}` (`run`: the folder that a run keeps its checkpoints in) and gives `{ready, lock}`, `{envelope, files, id}`, `{handled: id}` and `{crash}`.
  * Commands and units of work never overlap: the engine is one object that is borrowed while either runs.
  */
 
@@ -110,6 +110,19 @@ const breathe = () =>
     channel.port2.postMessage(null);
   });
 
+/** The name of a lock that is held as long as this worker lives, so that the page sees its end. @returns {Promise<string | null>} */
+function alive() {
+  return new Promise((resolve) => {
+    if (!navigator.locks) return resolve(null);
+    const name = `paddock-engine-${crypto.randomUUID()}`;
+    const hold = () => {
+      resolve(name);
+      return new Promise(() => {});
+    };
+    navigator.locks.request(name, hold).catch(() => resolve(null));
+  });
+}
+
 /** @param {Engine} engine */
 async function pump(engine) {
   while (!crashed) {
@@ -138,7 +151,7 @@ try {
   const { default: init, Engine } = await import('./paddock-web.js');
   await init();
   const engine = new Engine(emit);
-  self.postMessage({ ready: true });
+  self.postMessage({ ready: true, lock: await alive() });
   await pump(engine);
 } catch (error) {
   crash(error);

@@ -19,6 +19,7 @@ use crate::{
     platform::NamedFile,
     plugin::{Manifest, Shared},
     rng,
+    tokenizer::Message,
     train::{forward, softmax},
     weights::{
         folder::{Folder, Loader},
@@ -216,6 +217,8 @@ pub struct Asked {
     pub texts: Vec<String>,
     /// Beside each text the other parts of its row, by role; as many as there are texts, or none.
     pub fields: Vec<BTreeMap<String, String>>,
+    /// The conversation that each text ends; as many as there are texts, or none.
+    pub messages: Vec<Vec<Message>>,
     /// Whether prompts are put into the model's chat template; as it was trained, or where it has one, when absent.
     pub chat: Option<bool>,
 }
@@ -232,9 +235,27 @@ impl Using {
         if applied.config.task.classifies() {
             return Ok((Self::Classify(Box::new(Predicting::new(applied, &asked.texts)?)), Vec::new()));
         }
-        let idle = |key| format!("{key} has no effect while temperature is 0: nothing is drawn.");
-        let warnings = sampling.idle().map(|key| Event::Warning { message: idle(key) }).into_iter().collect();
-        Ok((Self::Answer(Box::new(Answering::new(applied, asked, sampling)?)), warnings))
+        Ok((Self::Answer(Box::new(Answering::new(applied, asked, sampling)?)), warnings(sampling)))
+    }
+
+    /// Further texts beside those that are being answered.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; a classifier's batches take none.
+    pub fn join(&mut self, applied: &Applied, asked: &Asked, sampling: &Sampling) -> Result<Vec<Event>> {
+        match self {
+            Self::Classify(_) => {
+                Err(Error::session("Texts are being classified: none can join them.", "Ask when they are done."))
+            }
+            Self::Answer(answering) => answering.join(applied, asked, sampling).map(|()| warnings(sampling)),
+        }
+    }
+
+    /// Breaks the answer to one text off.
+    pub fn cancel(&mut self, index: usize) {
+        if let Self::Answer(answering) = self {
+            answering.cancel(index);
+        }
     }
 
     /// What came of the step, and whether there are more.
@@ -252,6 +273,12 @@ impl Using {
             Self::Answer(answering) => answering.stop(applied),
         }
     }
+}
+
+/// Of settings without effect.
+fn warnings(sampling: &Sampling) -> Vec<Event> {
+    let idle = |key| format!("{key} has no effect while temperature is 0: nothing is drawn.");
+    sampling.idle().map(|key| Event::Warning { message: idle(key) }).into_iter().collect()
 }
 
 /// Texts through a classifier, a batch a call.

@@ -1,10 +1,11 @@
-//! Token sequences to batches of host integers: padding to few lengths, packing, label masks, a seeded order with a
-//! cursor that a checkpoint can hold.
+//! Token sequences to batches of host integers: padding to few lengths, label masks, a seeded order with a cursor that a
+//! checkpoint can hold.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::TrainingConfig;
 use crate::data::{Target, shuffle};
+use crate::packing::best_fit;
 
 /// Label of a position that has no target (Hugging Face's and PyTorch's).
 pub const IGNORE_INDEX: i32 = -100;
@@ -20,6 +21,8 @@ pub struct Sequences {
     rows: Vec<u64>,
     /// Which tokens are learnt; empty where all are.
     learnt: Vec<bool>,
+    /// Where packed rows begin among all tokens; empty where each sequence is a row.
+    starts: Vec<usize>,
 }
 
 impl Sequences {
@@ -40,6 +43,24 @@ impl Sequences {
         self.learnt.extend(learnt);
         self.learnt.resize(self.ids.len() + ids.len(), false);
         self.push(row, ids, Target::None)
+    }
+
+    /// The rows side by side in sequences of at most `most` tokens, as [`best_fit`] has them.
+    #[must_use]
+    pub fn packed(&self, most: usize) -> Self {
+        let lengths: Vec<usize> = (0..self.len()).map(|row| self.ids(row).len()).collect();
+        let mut packed = Self::default();
+        for rows in best_fit(&lengths, most) {
+            for row in &rows {
+                packed.starts.push(packed.ids.len());
+                packed.ids.extend_from_slice(self.ids(*row));
+                packed.learnt.extend_from_slice(self.learnt(*row));
+            }
+            packed.ends.push(packed.ids.len());
+            packed.targets.push(Target::None);
+            packed.rows.push(rows.first().map(|row| self.row(*row)).unwrap_or_default());
+        }
+        packed
     }
 
     pub fn len(&self) -> usize {
@@ -68,6 +89,13 @@ impl Sequences {
         &self.ids(index)[..begin]
     }
 
+    /// Where its rows begin, from its own first token; nothing where it is one row that was never packed.
+    pub fn starts(&self, index: usize) -> impl Iterator<Item = usize> {
+        let std::ops::Range { start: begin, end } = self.range(index);
+        let from = self.starts.partition_point(|start| *start < begin);
+        self.starts.iter().skip(from).take_while(move |start| **start < end).map(move |start| start - begin)
+    }
+
     fn range(&self, index: usize) -> std::ops::Range<usize> {
         let end = self.ends.get(index).copied().unwrap_or_default();
         let start = index.checked_sub(1).and_then(|before| self.ends.get(before).copied()).unwrap_or_default();
@@ -78,7 +106,7 @@ impl Sequences {
         self.targets.get(index).copied().unwrap_or(Target::None)
     }
 
-    /// The row's number in its file (of a packed block, its first text's).
+    /// The row's number in its file (of a packed sequence, its first row's).
     pub fn row(&self, index: usize) -> u64 {
         self.rows.get(index).copied().unwrap_or_default()
     }
@@ -86,47 +114,6 @@ impl Sequences {
     /// Tokens of all sequences together.
     pub fn tokens(&self) -> usize {
         self.ids.len()
-    }
-}
-
-/// Joins texts into blocks of one length for text generation, as Hugging Face's `run_clm` does, but keeps the last,
-/// shorter block where it has something to predict.
-#[derive(Debug)]
-pub struct Packer {
-    block: usize,
-    eos: Option<u32>,
-    pending: Vec<u32>,
-    row: u64,
-    packed: Sequences,
-}
-
-impl Packer {
-    /// Blocks of `block` tokens; `eos` ends each text that does not end with it already.
-    pub fn new(block: usize, eos: Option<u32>) -> Self {
-        Self { block: block.max(2), eos, pending: Vec::new(), row: 0, packed: Sequences::default() }
-    }
-
-    pub fn push(&mut self, row: u64, ids: &[u32]) {
-        if self.pending.is_empty() {
-            self.row = row;
-        }
-        self.pending.extend_from_slice(ids);
-        if let Some(eos) = self.eos.filter(|eos| !ids.is_empty() && ids.last() != Some(eos)) {
-            self.pending.push(eos);
-        }
-        let whole = self.pending.len() - self.pending.len() % self.block;
-        for block in self.pending[..whole].chunks(self.block) {
-            self.packed.push(self.row, block, Target::None);
-            self.row = row;
-        }
-        self.pending.drain(..whole);
-    }
-
-    pub fn finish(mut self) -> Sequences {
-        if self.pending.len() > 1 {
-            self.packed.push(self.row, &self.pending, Target::None);
-        }
-        self.packed
     }
 }
 
@@ -154,6 +141,11 @@ pub struct Batch {
     pub targets: Targets,
     /// Tokens that are not padding.
     pub tokens: usize,
+    /// Where the row that a position belongs to begins in its line, `[batch × seq]`, the padding being one more row; empty
+    /// where each line is one row.
+    pub starts: Vec<i32>,
+    /// Tokens of the longest row.
+    pub longest: usize,
     /// Indices into the [`Sequences`], `[batch]`.
     pub rows: Vec<usize>,
     /// Place among the micro-batches of its optimizer step, from 0.
@@ -178,6 +170,7 @@ impl Batch {
             last.push(i32::try_from(sequence.len().saturating_sub(1)).unwrap_or(i32::MAX));
             tokens += sequence.len();
         }
+        let (starts, longest) = Self::starts(sequences, rows, seq).unwrap_or((Vec::new(), longest));
         let targets = rows.iter().map(|row| sequences.target(*row));
         let targets = match rows.first().map_or(Target::None, |row| sequences.target(*row)) {
             Target::Class(_) => Targets::Classes(
@@ -195,11 +188,35 @@ impl Batch {
                             *label = IGNORE_INDEX;
                         }
                     }
+                    // A packed row's first token does not follow from the row before it.
+                    sequences.starts(*row).for_each(|start| line[start] = IGNORE_INDEX);
                 }
                 Targets::Tokens(labels)
             }
         };
-        Self { ids, batch: rows.len(), seq, last, targets, tokens, rows: rows.to_vec(), micro: 0, micros: 1 }
+        let (batch, rows) = (rows.len(), rows.to_vec());
+        Self { ids, batch, seq, last, targets, tokens, starts, longest, rows, micro: 0, micros: 1 }
+    }
+
+    /// Where each position's row begins in its line, and the longest row's length; none where nothing is packed.
+    fn starts(sequences: &Sequences, rows: &[usize], seq: usize) -> Option<(Vec<i32>, usize)> {
+        if sequences.starts.is_empty() {
+            return None;
+        }
+        let (mut starts, mut longest) = (vec![0; rows.len() * seq], 1);
+        for (line, row) in starts.chunks_mut(seq).zip(rows) {
+            let mut begins: Vec<usize> = sequences.starts(*row).chain([sequences.ids(*row).len()]).collect();
+            longest = begins.windows(2).map(|ends| ends[1] - ends[0]).fold(longest, usize::max);
+            begins.push(seq);
+            begins.windows(2).for_each(|ends| line[ends[0]..ends[1]].fill(ends[0] as i32));
+        }
+        Some((starts, longest))
+    }
+
+    /// Where each token stands in its row, from 0, `[batch × seq]`.
+    pub fn positions(&self) -> Vec<i32> {
+        let start = |at: usize| self.starts.get(at).copied().unwrap_or_default();
+        (0..self.ids.len()).map(|at| (at % self.seq) as i32 - start(at)).collect()
     }
 
     /// True for the last micro-batch before an optimizer step.
@@ -232,6 +249,8 @@ impl Batch {
                 batch: rows.len(),
                 seq: self.seq,
                 tokens: last.iter().map(|last| *last as usize + 1).sum(),
+                starts: if self.starts.is_empty() { Vec::new() } else { tokens(&self.starts) },
+                longest: self.longest,
                 last,
                 targets,
                 rows: rows.iter().map(|row| self.rows[*row]).collect(),
@@ -414,22 +433,6 @@ mod tests {
         let mut values = Sequences::default();
         values.push(1, &[5], Target::Value(2.5));
         assert_eq!(Batch::new(&values, &[0], 4, 0).targets, Targets::Values(vec![2.5]));
-    }
-
-    #[test]
-    fn texts_are_packed_end_to_end() {
-        let mut packer = Packer::new(4, Some(0));
-        packer.push(1, &[1, 2]);
-        packer.push(2, &[3, 0]);
-        packer.push(3, &[4, 5, 6, 7, 8]);
-        let packed = packer.finish();
-        let blocks: Vec<&[i32]> = (0..packed.len()).map(|block| packed.ids(block)).collect();
-        assert_eq!(blocks, [&[1, 2, 0, 3][..], &[0, 4, 5, 6], &[7, 8, 0]]);
-        assert_eq!((packed.row(0), packed.row(1), packed.row(2)), (1, 2, 3));
-        // One token alone predicts nothing.
-        let mut packer = Packer::new(4, None);
-        packer.push(1, &[1, 2, 3, 4, 5]);
-        assert_eq!(packer.finish().len(), 1);
     }
 
     #[test]

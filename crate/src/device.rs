@@ -20,7 +20,7 @@ use crate::{
     config::{Config, DeviceChoice, Kernels, MixedPrecision},
     error::{Error, Result},
     event::{DeviceInfo, Environment},
-    platform, scenario,
+    kernels, platform, scenario,
 };
 
 /// An opened device and what is known of it.
@@ -147,6 +147,7 @@ pub async fn open(choice: DeviceChoice) -> Result<(Opened, Option<String>)> {
             let Gpu { device, half, lost, .. } = open_gpu().await?;
             // What the adapter has, its device may have been opened without.
             info.features.retain(|feature| half || feature != SHADER_F16);
+            kernels::use_cores(!info.software);
             Ok((Opened { device, info, lost }, auto.then_some(reason)))
         }
     }

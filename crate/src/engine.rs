@@ -41,7 +41,8 @@ enum Job {
     /// Held-out rows on their way to an evaluation.
     Tokenize(Box<Tokenizing>),
     Evaluate(Box<Evaluator>),
-    Predict(Using),
+    /// With the plugin that was asked.
+    Predict(Using, Option<String>),
     Export(Box<Exporting>),
 }
 
@@ -136,9 +137,12 @@ impl Engine {
         match &self.job {
             Job::None => false,
             Job::Run(session) => session.state() != State::Paused,
-            Job::LrFind(_) | Job::Open(..) | Job::Tokenize(_) | Job::Evaluate(_) | Job::Predict(_) | Job::Export(_) => {
-                true
-            }
+            Job::LrFind(_)
+            | Job::Open(..)
+            | Job::Tokenize(_)
+            | Job::Evaluate(_)
+            | Job::Predict(..)
+            | Job::Export(_) => true,
         }
     }
 
@@ -226,21 +230,26 @@ impl Engine {
                 self.idle("evaluate")?;
                 self.evaluate(columns)
             }
-            Command::Predict { texts, fields, plugin, sampling, max_new_tokens, apply_chat_template } => {
-                self.idle("predict")?;
-                if let Some(id) = plugin {
-                    let plugin = self.plugins.get(&id)?;
-                    plugin.info.uses += texts.len() as u64;
-                    self.applied = Some(plugin.applied.clone());
-                }
-                let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
+            Command::Predict {
+                texts,
+                fields,
+                messages,
+                plugin,
+                sampling,
+                max_new_tokens,
+                apply_chat_template,
+                join,
+            } => {
                 let max_new_tokens = max_new_tokens.unwrap_or(sampling.max_new_tokens);
                 let sampling = Sampling { max_new_tokens, ..sampling };
-                let asked = Asked { texts, fields, chat: apply_chat_template };
-                let (using, mut events) = Using::new(applied, &asked, &sampling)?;
-                self.job = Job::Predict(using);
-                events.push(Event::State { state: State::Applying });
-                Ok(events)
+                let asked = Asked { texts, fields, messages, chat: apply_chat_template };
+                self.predict(&asked, plugin, &sampling, join)
+            }
+            Command::Cancel { index } => {
+                if let (Job::Predict(using, _), Ok(index)) = (&mut self.job, usize::try_from(index)) {
+                    using.cancel(index);
+                }
+                Ok(Vec::new())
             }
             Command::Pause => self.session("pause")?.pause().map(|event| vec![event]),
             Command::Resume => self.session("resume")?.resume().map(|event| vec![event]),
@@ -253,7 +262,7 @@ impl Engine {
                     test.stop();
                     Ok(Vec::new())
                 }
-                Job::Predict(using) => {
+                Job::Predict(using, _) => {
                     let mut events = using.stop(self.applied.as_ref().ok_or_else(nothing_trained)?)?;
                     self.job = Job::None;
                     events.push(Event::State { state: State::Idle });
@@ -296,6 +305,36 @@ impl Engine {
         Ok(vec![Event::State { state: State::Preparing }])
     }
 
+    fn predict(
+        &mut self,
+        asked: &Asked,
+        plugin: Option<String>,
+        sampling: &Sampling,
+        join: bool,
+    ) -> Result<Vec<Event>> {
+        let count = asked.texts.len() as u64;
+        if join && let Job::Predict(using, answers) = &mut self.job {
+            if *answers != plugin {
+                return Err(Error::session("Another plugin is answering.", "Ask when it is done."));
+            }
+            let events = using.join(self.applied.as_ref().ok_or_else(nothing_trained)?, asked, sampling)?;
+            if let Some(id) = &plugin {
+                self.plugins.get(id)?.info.uses += count;
+            }
+            return Ok(events);
+        }
+        self.idle("predict")?;
+        if let Some(id) = &plugin {
+            let plugin = self.plugins.get(id)?;
+            plugin.info.uses += count;
+            self.applied = Some(plugin.applied.clone());
+        }
+        let (using, mut events) = Using::new(self.applied.as_ref().ok_or_else(nothing_trained)?, asked, sampling)?;
+        self.job = Job::Predict(using, plugin);
+        events.push(Event::State { state: State::Applying });
+        Ok(events)
+    }
+
     async fn open_data(&mut self, files: Vec<NamedFile>) -> Result<Vec<Event>> {
         if files.is_empty() || files.len() > 2 {
             let message = format!("{} data files were handed over", files.len());
@@ -328,14 +367,12 @@ impl Engine {
     async fn plan(&self, config: &Config, rows: &Rows) -> Result<Vec<Event>> {
         let folder = self.folder()?;
         let (opened, reason) = device::open(config.device).await?;
-        let (total_steps, estimated) = prepare::estimate_steps(config, rows, &folder)?;
+        let (total_steps, note) = prepare::estimate_steps(config, rows, &folder)?;
         let mut plan = plan(config, &folder.weights, &opened, rows, total_steps)?;
         plan.examples = prepare::preview(config, rows, &folder)?;
         plan.warnings.splice(0..0, rows.warnings.iter().cloned());
         plan.warnings.extend(reason.filter(|_| !opened.is_gpu()));
-        if estimated {
-            plan.warnings.push("The number of steps is estimated from a part of the text.".into());
-        }
+        plan.warnings.extend(note);
         Ok(vec![Event::Plan(plan)])
     }
 
@@ -532,7 +569,7 @@ impl Engine {
                 }
                 Ok(events)
             }
-            Job::Predict(using) => {
+            Job::Predict(using, _) => {
                 let applied = self.applied.as_ref().ok_or_else(nothing_trained)?;
                 applied.opened.check()?;
                 let (mut events, more) = using.advance(applied).await?;

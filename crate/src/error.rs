@@ -2,7 +2,7 @@
 //!
 //! The message names the file, row, key or tensor; [`Error::advice`] says what the person can change.
 
-use crate::event::Failure;
+use crate::event::{Failure, FailureKind};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -63,6 +63,9 @@ pub enum Error {
     /// A command that does not fit the session's state (`start` while training, `export` before it).
     #[error("{message}")]
     Session { message: String, advice: String },
+    /// A prompt with more tokens than the model reads.
+    #[error("{message}")]
+    TooLong { message: String },
 
     // ---- files
     #[error("{name}: {source}")]
@@ -155,6 +158,10 @@ impl Error {
         Self::Session { message: message.into(), advice: advice.into() }
     }
 
+    pub fn too_long(message: impl Into<String>) -> Self {
+        Self::TooLong { message: message.into() }
+    }
+
     pub fn checkpoint(file: &str, message: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::Checkpoint { file: file.to_owned(), message: message.into(), advice: advice.into() }
     }
@@ -181,6 +188,7 @@ impl Error {
             Self::Weights { .. } => {
                 "Download or copy the weight file again; it must belong to the config.json beside it.".to_owned()
             }
+            Self::TooLong { .. } => "Shorten it.".to_owned(),
             Self::NotFinite { .. } => {
                 "Lower training.learning_rate, or set training.max_grad_norm to 1.0 and add warm-up steps. If it computes \
                  in 16 bits, set training.mixed_precision to no."
@@ -197,11 +205,22 @@ impl Error {
             Self::Io { .. } => "Check that the file is there and can be read, then choose it again.".to_owned(),
         }
     }
+
+    /// What a program does something about.
+    pub fn kind(&self) -> Option<FailureKind> {
+        match self {
+            Self::TooLong { .. } => Some(FailureKind::TooLong),
+            Self::DeviceLost => Some(FailureKind::DeviceLost),
+            Self::OutOfMemory { .. } => Some(FailureKind::OutOfMemory),
+            Self::Unrecovered { cause, .. } => cause.kind(),
+            _ => None,
+        }
+    }
 }
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
-        Self { message: error.to_string(), advice: error.advice() }
+        Self { message: error.to_string(), advice: error.advice(), kind: error.kind() }
     }
 }
 

@@ -22,6 +22,7 @@ pub mod export;
 pub mod generate;
 pub mod kernels;
 pub mod model;
+pub mod packing;
 pub mod plan;
 pub mod platform;
 pub mod plugin;

@@ -6,7 +6,7 @@ use crate::{
     error::Result,
     event::Plan,
     model::{HeadKind, Llama, LlamaConfig},
-    prepare::Rows,
+    prepare::{Rows, packs},
     train::{AdamW, MOST_LOGITS},
     weights::Weights,
 };
@@ -77,6 +77,8 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, to
     let weight_bytes = shapes.iter().map(bytes).sum::<u64>() + (total - base) * float;
     let training_bytes = trainable * float + AdamW::bytes(trainable);
     let activation_bytes = activations(config, model, longest, trainable, half);
+    let placing = if packs(config, rows.shape) { placing(config, model, longest) } else { 0 };
+    let activation_bytes = activation_bytes.saturating_add(placing);
     let needed = weight_bytes.saturating_add(training_bytes).saturating_add(activation_bytes);
     warnings.extend(opened.memory().and_then(|there| too_large(config, needed, there)));
     Ok(Plan {
@@ -94,6 +96,7 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, to
         weight_bytes,
         training_bytes,
         activation_bytes,
+        metrics: config.task.metrics(config),
         config: Box::new(config.into()),
         config_yaml: config.to_yaml(),
         warnings,
@@ -132,6 +135,12 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
     let step = trainable + if full { 3 * vocab.max(f) * d * FLOAT } else { 0 };
     let beside = (fullest + earlier).max(step) - trainable;
     u64::try_from(beside).unwrap_or(u64::MAX).min(1 << 60)
+}
+
+/// Bytes that say where packed rows stand: each token has angles of its own, its position and its row's first key.
+fn placing(config: &Config, model: &LlamaConfig, seq: usize) -> u64 {
+    let numbers = wide(config.training.batch_size) * wide(seq) * (wide(model.head_dim) + 2);
+    u64::try_from(numbers * FLOAT).unwrap_or(u64::MAX).min(1 << 60)
 }
 
 /// Bytes of a number in 32 bits.

@@ -52,6 +52,23 @@ pub fn memory() -> Option<u64> {
     }
 }
 
+/// Whether [`in_runs`] shares its work between threads. In the tab there is one.
+pub const THREADS: bool = cfg!(not(target_family = "wasm"));
+
+/// Calls `work` with each run of `size` items (the last may be shorter) and the run's number, on all threads where there
+/// are several. Which thread gets which run is left open, so what comes out must not depend on it.
+pub fn in_runs<T: Send>(items: &mut [T], size: usize, work: impl Fn(usize, &mut [T]) + Send + Sync) {
+    #[cfg(target_family = "wasm")]
+    {
+        items.chunks_mut(size).enumerate().for_each(|(at, run)| work(at, run));
+    }
+    #[cfg(not(target_family = "wasm"))]
+    {
+        use rayon::prelude::*;
+        items.par_chunks_mut(size).enumerate().for_each(|(at, run)| work(at, run));
+    }
+}
+
 /// Seconds since some fixed moment.
 pub fn now() -> f64 {
     #[cfg(target_family = "wasm")]

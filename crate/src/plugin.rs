@@ -1,14 +1,16 @@
 //! Plugins: a trained adapter packed with its task. On disk PEFT's folder (or one zip of it) with a `plugin.json` beside it;
 //! in memory models that share one base's weights.
 
-use std::collections::{BTreeMap, HashMap};
+mod manifest;
+
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use crate::{
     apply::Applied,
-    config::{Config, Task},
+    config::Config,
     data::{Fields, Role},
     device::Opened,
     error::{Error, Result},
@@ -19,46 +21,13 @@ use crate::{
     weights::Packing,
 };
 
+use manifest::LONGEST_ID;
+pub use manifest::{Base, Manifest, VERSION, check_id, id_of, json_schema};
+
 pub const MANIFEST: &str = "plugin.json";
-const VERSION: u32 = 1;
 const HEAD: &str = "score.weight";
-const LONGEST_ID: usize = 64;
-const LONGEST_NAME: usize = 200;
 /// A base with that many is not switched by hand any more.
 const MOST: usize = 100;
-
-/// `plugin.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
-    pub format: u32,
-    /// Names it in commands and addresses: letters, digits, `.`, `_` and `-`.
-    pub id: String,
-    pub name: String,
-    /// As in `task:`.
-    pub scenario: String,
-    /// As in `data.shape`.
-    #[serde(default)]
-    pub shape: Option<String>,
-    #[serde(default)]
-    pub labels: Vec<String>,
-    /// A prompt as it was put to the model, with `{role}` where a row's parts stand; for a person to read.
-    #[serde(default)]
-    pub template: Option<String>,
-    #[serde(default)]
-    pub before: Option<Metrics>,
-    #[serde(default)]
-    pub after: Option<Metrics>,
-    pub base: Base,
-}
-
-/// The model that it belongs to.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Base {
-    pub name: String,
-    /// File name and hash of each part.
-    #[serde(default)]
-    pub fingerprint: BTreeMap<String, String>,
-}
 
 /// What a shell shows of a plugin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -79,99 +48,6 @@ pub struct PluginInfo {
     pub uses: u64,
 }
 
-impl Manifest {
-    pub fn new(id: String, name: String, applied: &Applied) -> Self {
-        let summary = applied.summary.as_ref();
-        Self {
-            format: VERSION,
-            id,
-            name,
-            scenario: applied.config.task.as_str().to_owned(),
-            shape: applied.config.data.shape.map(|shape| shape.as_str().to_owned()),
-            labels: applied.labels.clone(),
-            template: template(applied),
-            before: summary.and_then(|summary| summary.before.clone()),
-            after: summary.and_then(|summary| summary.after.clone()),
-            base: Base {
-                name: applied.folder.name.clone(),
-                fingerprint: applied.fingerprint.iter().cloned().collect(),
-            },
-        }
-    }
-
-    /// # Errors
-    /// What is wrong with which key. Nothing in it is taken for a path.
-    pub fn read(bytes: &[u8]) -> Result<Self> {
-        let bad = |key: &str, expected: &str, got: String| Error::model(MANIFEST, key, expected, got);
-        let manifest: Self =
-            serde_json::from_slice(bytes).map_err(|e| bad("the file", "a plugin's description", e.to_string()))?;
-        if manifest.format != VERSION {
-            return Err(bad("format", &VERSION.to_string(), manifest.format.to_string()));
-        }
-        check_id(&manifest.id).map_err(|got| bad("id", EXPECTED_ID, got))?;
-        if manifest.name.chars().count() > LONGEST_NAME {
-            return Err(bad("name", "at most 200 characters", format!("{}", manifest.name.chars().count())));
-        }
-        if !Task::ALL.iter().any(|task| task.as_str() == manifest.scenario) {
-            let words: Vec<_> = Task::ALL.iter().map(|task| task.as_str()).collect();
-            let got: String = manifest.scenario.chars().take(60).collect();
-            return Err(bad("scenario", &words.join(" or "), got));
-        }
-        Ok(manifest)
-    }
-
-    /// Whether it was trained on this base: its tokens must be the same, and its weights should be.
-    ///
-    /// # Errors
-    /// Another vocabulary: every token would mean something else. A warning where only the weights' file is another one.
-    pub fn check_base(&self, name: &str, fingerprint: &[(String, String)]) -> Result<Option<String>> {
-        let there: HashMap<&str, &str> =
-            fingerprint.iter().map(|(file, hash)| (file.as_str(), hash.as_str())).collect();
-        let differs = |(file, hash): (&String, &String)| there.get(file.as_str()).is_some_and(|other| other != hash);
-        let different: Vec<&String> =
-            self.base.fingerprint.iter().filter(|entry| differs(*entry)).map(|(file, _)| file).collect();
-        if different.iter().any(|file| *file == "tokenizer.json") {
-            let got = format!("{name}, whose tokenizer.json is another one");
-            return Err(Error::model(MANIFEST, "base", format!("the base `{}`", self.base.name), got));
-        }
-        let weights = different.iter().any(|file| *file != "config.json");
-        Ok(weights.then(|| {
-            format!(
-                "`{}` was trained on other weights than {name} has (`{}`): its answers may be worse than they were.",
-                self.id, self.base.name
-            )
-        }))
-    }
-}
-
-const EXPECTED_ID: &str = "1 to 64 of the characters a-z, A-Z, 0-9, `.`, `_` and `-`, the first a letter or digit";
-
-/// # Errors
-/// The id, cut, where it is none.
-pub fn check_id(id: &str) -> std::result::Result<(), String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || ['.', '_', '-'].contains(&c);
-    let begins = id.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if begins && id.len() <= LONGEST_ID && id.chars().all(fits) {
-        return Ok(());
-    }
-    Err(format!("`{}`", id.chars().take(LONGEST_ID).collect::<String>()))
-}
-
-/// An id out of a person's words.
-pub fn id_of(name: &str) -> String {
-    let mut id = String::new();
-    for c in name.chars().flat_map(char::to_lowercase) {
-        if c.is_ascii_alphanumeric() {
-            id.push(c);
-        } else if !id.is_empty() && !id.ends_with('-') {
-            id.push('-');
-        }
-    }
-    id.truncate(LONGEST_ID);
-    let id = id.trim_end_matches('-');
-    if id.is_empty() { "plugin".to_owned() } else { id.to_owned() }
-}
-
 /// A plugin ready for use.
 pub struct Plugin {
     pub info: PluginInfo,
@@ -183,7 +59,7 @@ pub struct Plugin {
 pub struct Plugins(Vec<Plugin>);
 
 impl Plugins {
-    /// Adds one, or takes the place of the one with its id.
+    /// Adds one behind the others, in the place of one with its id.
     ///
     /// # Errors
     /// Too many.
@@ -200,13 +76,12 @@ impl Plugins {
             uses: 0,
         };
         let plugin = Plugin { info: info.clone(), applied };
-        match self.0.iter().position(|other| other.info.id == info.id) {
-            Some(place) => self.0[place] = plugin,
-            None if self.0.len() >= MOST => {
-                return Err(Error::session(format!("There are {MOST} plugins already."), "Remove some of them."));
-            }
-            None => self.0.push(plugin),
+        // The last one is always the one that was added: that is how a shell knows it.
+        self.0.retain(|other| other.info.id != info.id);
+        if self.0.len() >= MOST {
+            return Err(Error::session(format!("There are {MOST} plugins already."), "Remove some of them."));
         }
+        self.0.push(plugin);
         Ok(info)
     }
 
@@ -305,42 +180,4 @@ pub fn default_name(config: &Config) -> String {
     let file = config.data.train_file.as_deref().unwrap_or_default();
     let stem = file.rsplit(['/', '\\']).next().and_then(|name| name.split('.').next()).unwrap_or_default();
     if stem.is_empty() { config.task.as_str().to_owned() } else { format!("{} {stem}", config.task.as_str()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn json(id: &str, scenario: &str) -> Vec<u8> {
-        let base =
-            r#"{"name": "b", "fingerprint": {"tokenizer.json": "1", "model.safetensors": "2", "config.json": "3"}}"#;
-        format!(r#"{{"format": 1, "id": "{id}", "name": "N", "scenario": "{scenario}", "base": {base}}}"#).into_bytes()
-    }
-
-    #[test]
-    fn ids_are_no_paths() {
-        for id in ["spam", "spam-2.1_b", "0"] {
-            assert_eq!(Manifest::read(&json(id, "text-classification")).expect(id).id, id);
-        }
-        for id in ["", "..", "../x", "a/b", "a\\\\b", ".hidden", "-x", "é", "a b", &"x".repeat(65)] {
-            let error = Manifest::read(&json(id, "text-classification")).expect_err(id).to_string();
-            assert!(error.contains("plugin.json: id"), "{error}");
-        }
-        assert!(Manifest::read(&json("a", "poetry")).expect_err("no such task").to_string().contains("scenario"));
-        assert!(Manifest::read(b"{}").is_err() && Manifest::read(b"[1").is_err());
-        assert_eq!((id_of(" Spam: E-Mails!").as_str(), id_of("情感").as_str()), ("spam-e-mails", "plugin"));
-        assert!(check_id(&id_of(&"x y".repeat(100))).is_ok());
-    }
-
-    #[test]
-    fn the_base_must_have_the_same_tokens_and_should_have_the_same_weights() {
-        let manifest = Manifest::read(&json("a", "summarization")).expect("a manifest");
-        let parts = |tokenizer: &str, weights: &str| {
-            [("tokenizer.json", tokenizer), ("model.safetensors", weights), ("config.json", "9")]
-                .map(|(file, hash)| (file.to_owned(), hash.to_owned()))
-        };
-        assert_eq!(manifest.check_base("b", &parts("1", "2")).expect("the base"), None);
-        assert!(manifest.check_base("b", &parts("1", "7")).expect("nearly the base").is_some());
-        assert!(manifest.check_base("b", &parts("8", "2")).is_err());
-    }
 }

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use crate::{
-    batch::{Batch, Batcher, Packer, Sequences, evaluation_order},
+    batch::{Batch, Batcher, Sequences, evaluation_order},
     config::Config,
     data::{self, Example, Examples, LabelSource, Mapping, Shape, Table, Target},
     error::{Error, Result},
     event::Preview,
+    packing::{Packer, best_fit},
     plan,
     prompt::Prompter,
     scenario::Learns,
@@ -40,8 +41,11 @@ pub fn rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<Rows
     let mut skipped = table.skipped.count + found.skipped.count;
     let mut warnings = table.summary().warnings;
     warnings.extend(found.warnings);
-    let (train, validation) = match tables.get(1) {
-        None => data::split(&table.name, found.rows, data.validation_split, seed)?,
+    let (train, validation, source) = match tables.get(1) {
+        None => {
+            let (train, validation) = data::split(&table.name, found.rows, data.validation_split, seed)?;
+            (train, validation, (table, mapping.clone()))
+        }
         Some(held_out) => {
             // In the shape of the training file, whatever else it could be.
             let mapping = Mapping::resolve(held_out, data, &[mapping.shape])?;
@@ -50,14 +54,14 @@ pub fn rows(config: &Config, tables: &[Table], labels: &[String]) -> Result<Rows
             skipped += held_out.skipped.count + other.skipped.count;
             warnings.extend(held_out.summary().warnings);
             warnings.extend(other.warnings);
-            (found.rows, other.rows)
+            (found.rows, other.rows, (held_out, mapping))
         }
     };
     Ok(Rows {
         shape: mapping.shape,
         columns: mapping.by_role(),
         train: data::sample(train, data.max_train_samples, seed),
-        validation: data::sample(validation, data.max_eval_samples, seed),
+        validation: with_fields(data::sample(validation, data.max_eval_samples, seed), source),
         labels: found.labels,
         skipped,
         warnings,
@@ -114,11 +118,29 @@ pub fn known_rows(config: &Config, tables: &[Table], labels: &[String]) -> Resul
         shape: mapping.shape,
         columns: mapping.by_role(),
         train: Vec::new(),
-        validation: data::sample(found.rows, config.data.max_eval_samples, config.training.seed),
+        validation: with_fields(
+            data::sample(found.rows, config.data.max_eval_samples, config.training.seed),
+            (table, mapping),
+        ),
         labels: labels.to_vec(),
         skipped: found.skipped.count,
         warnings,
     })
+}
+
+/// Rows that may be shown with their fields: more than are, as some of the first may turn out to be too long. And characters
+/// of a field.
+const MOST_WITH_FIELDS: usize = 32;
+const FIELD_CHARS: usize = 10_000;
+
+/// Gives the first rows what the table says of them by role.
+fn with_fields(mut rows: Vec<Example>, (table, mapping): (&Table, Mapping)) -> Vec<Example> {
+    for example in rows.iter_mut().take(MOST_WITH_FIELDS) {
+        if let Some(row) = table.find(example.row) {
+            example.fields = mapping.given(table, row, FIELD_CHARS);
+        }
+    }
+    rows
 }
 
 /// Rows tokenized a call: a fraction of a second in a tab.
@@ -131,6 +153,8 @@ pub struct Tokenizing {
     todo: std::vec::IntoIter<Example>,
     total: usize,
     into: Into,
+    /// Whole rows are packed side by side.
+    packs: bool,
     done: Tokenized,
     cut: usize,
     unusable: data::Skipped,
@@ -140,7 +164,8 @@ pub struct Tokenizing {
 #[derive(Debug, Default)]
 pub struct Tokenized {
     pub sequences: Sequences,
-    /// What a sequence's row says and what counts as right, for rows that are answered; in the sequences' order.
+    /// What a sequence's row says and what counts as right, for rows that are answered; in the sequences' order. Empty where
+    /// rows are packed.
     pub asked: Vec<Asked>,
     pub warnings: Vec<String>,
 }
@@ -149,6 +174,8 @@ pub struct Tokenized {
 pub struct Asked {
     pub text: String,
     pub answers: Vec<String>,
+    /// By role, of the first rows.
+    pub fields: BTreeMap<String, String>,
 }
 
 enum Into {
@@ -168,7 +195,16 @@ impl Tokenizing {
             Learns::Answers => Into::Answers(Box::new(Prompter::new(config, folder.clone())?)),
         };
         let (done, unusable) = (Tokenized::default(), data::Skipped::default());
-        Ok(Self { folder, max_length, total: rows.len(), todo: rows.into_iter(), into, done, cut: 0, unusable })
+        let (total, todo) = (rows.len(), rows.into_iter());
+        Ok(Self { folder, max_length, total, todo, into, packs: false, done, cut: 0, unusable })
+    }
+
+    /// Of training rows, which are packed where the configuration says so. Held-out ones never are: each is measured.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn for_training(config: &Config, shape: Shape, folder: Rc<Folder>, rows: Vec<Example>) -> Result<Self> {
+        Ok(Self { packs: packs(config, shape), ..Self::new(config, shape, folder, rows)? })
     }
 
     /// Rows done and rows in all.
@@ -179,21 +215,21 @@ impl Tokenizing {
     /// The next rows; true while there are more.
     pub fn advance(&mut self) -> Result<bool> {
         let (tokenizer, Tokenized { sequences, asked, .. }) = (&self.folder.tokenizer, &mut self.done);
-        for Example { row, text, target, exchange } in self.todo.by_ref().take(ROWS_A_CALL) {
+        for Example { row, text, target, exchange, fields } in self.todo.by_ref().take(ROWS_A_CALL) {
             match (&mut self.into, exchange) {
                 (Into::Blocks(packer), _) => packer.push(row, &tokenizer.encode(&text, None)?.ids),
                 (Into::Answers(prompter), Some(exchange)) => match prompter.exchange(&exchange)? {
                     Ok(tokens) => {
                         self.cut += usize::from(tokens.cut);
                         sequences.push_masked(row, &tokens.ids, &tokens.learnt);
-                        asked.push(Asked { text, answers: exchange.answers });
+                        asked.push(Asked { text, answers: exchange.answers, fields });
                     }
                     Err(reason) => self.unusable.push(row, reason),
                 },
                 _ => {
                     let encoded = tokenizer.encode(&text, Some(self.max_length))?;
                     if sequences.push(row, &encoded.ids, target) {
-                        asked.push(Asked { text, answers: Vec::new() });
+                        asked.push(Asked { text, answers: Vec::new(), fields });
                     }
                 }
             }
@@ -214,8 +250,24 @@ impl Tokenizing {
                  answers may stand in what is cut off."
             ));
         }
+        if self.packs {
+            let rows = done.sequences.len();
+            done.sequences = done.sequences.packed(self.max_length);
+            // A sequence is no single row any more.
+            done.asked.clear();
+            done.warnings.push(packed(rows, done.sequences.len(), self.max_length));
+        }
         done
     }
+}
+
+/// Whether training rows are packed side by side (`training.packing`).
+pub fn packs(config: &Config, shape: Shape) -> bool {
+    config.training.packing && config.task.scenario().learns(shape) == Learns::Answers
+}
+
+fn packed(rows: usize, sequences: usize, max: usize) -> String {
+    format!("{rows} rows are packed into {sequences} sequences of at most {max} tokens (training.packing).")
 }
 
 /// Rows that a plan shows, and characters of each.
@@ -266,24 +318,39 @@ pub fn evaluation(config: &Config, folder: &Folder, rows: &Sequences) -> Vec<Bat
         .collect()
 }
 
-/// Plain text is estimated from this many rows.
+/// Plain text is estimated from this many rows; exchanges, which take longer, from fewer.
 const SAMPLED: usize = 200;
+const SAMPLED_EXCHANGES: usize = 64;
 
-/// Optimizer steps of a run, and whether they are only estimated (plain text, before all of it is tokenized).
-pub fn estimate_steps(config: &Config, rows: &Rows, folder: &Rc<Folder>) -> Result<(u64, bool)> {
+/// Optimizer steps of a run, and what there is to say about their number: of what is packed not all is tokenized yet.
+pub fn estimate_steps(config: &Config, rows: &Rows, folder: &Rc<Folder>) -> Result<(u64, Option<String>)> {
     let max = plan::max_length(config, folder.config());
-    let packed = config.task.scenario().learns(rows.shape) == Learns::Text;
-    let sequences = if packed {
-        let sample: Vec<Example> = rows.train.iter().take(SAMPLED).cloned().collect();
-        let part: usize = sample.iter().map(|e| e.text.len()).sum();
-        let whole: usize = rows.train.iter().map(|e| e.text.len()).sum();
+    let sampled = |most: usize| -> Result<Sequences> {
+        let sample: Vec<Example> = rows.train.iter().take(most).cloned().collect();
         let mut tokenizing = Tokenizing::new(config, rows.shape, folder.clone(), sample)?;
         while tokenizing.advance()? {}
-        let tokens = tokenizing.finish().sequences.tokens() as f64 * whole as f64 / part.max(1) as f64;
-        (tokens / max as f64).ceil() as usize
+        Ok(tokenizing.finish().sequences)
+    };
+    let all = rows.train.len();
+    let (sequences, note) = if config.task.scenario().learns(rows.shape) == Learns::Text {
+        let bytes = |most: usize| rows.train.iter().take(most).map(|e| e.text.len()).sum::<usize>();
+        let (part, whole) = (bytes(SAMPLED), bytes(all));
+        let tokens = sampled(SAMPLED)?.tokens() as f64 * whole as f64 / part.max(1) as f64;
+        let note = "The number of steps is estimated from a part of the text.";
+        ((tokens / max as f64).ceil() as usize, (all > SAMPLED).then(|| note.to_owned()))
+    } else if packs(config, rows.shape) {
+        let sample = sampled(SAMPLED_EXCHANGES)?;
+        let lengths: Vec<usize> = (0..sample.len()).map(|row| sample.ids(row).len()).collect();
+        // As many rows as there are, in the sample's proportions.
+        let usable = lengths.len() as f64 / all.clamp(1, SAMPLED_EXCHANGES) as f64;
+        let lengths: Vec<usize> = lengths.iter().copied().cycle().take((all as f64 * usable) as usize).collect();
+        let sequences = best_fit(&lengths, max).len();
+        let note = packed(lengths.len(), sequences, max);
+        let estimated = " Both are estimated from a part of the rows, and the number of steps as well.";
+        (sequences, Some(if all > SAMPLED_EXCHANGES { note + estimated } else { note }))
     } else {
-        rows.train.len()
+        (all, None)
     };
     let batcher = Batcher::new(sequences, &config.training, max, folder.tokenizer.pad_id());
-    Ok((batcher.total_steps(&config.training), packed && rows.train.len() > SAMPLED))
+    Ok((batcher.total_steps(&config.training), note))
 }

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    batch::{Batch, IGNORE_INDEX, Packer, Sequences, Targets},
+    batch::{Batch, IGNORE_INDEX, Sequences, Targets},
     config::{Config, RawConfig, Task},
-    data::{Exchange, Fields, Role, Shape},
+    data::{Exchange, Fields, Role, Shape, Target},
+    packing::Packer,
     platform::{Memory, NamedFile},
     prompt::Prompter,
     tokenizer::{SpecialIds, Tokenizer, TokenizerConfig, tokenizer_model_json},
@@ -284,31 +285,47 @@ fn texts_are_trls_wrapped_blocks() {
     }
 }
 
-/// The rows in TRL's packed ones (best fit, longest first) are ours, each at positions of its own from 0 on, where nothing is
+/// Best fit, longest first: the same rows in the same sequences, each at positions of its own from 0 on, where nothing is
 /// learnt.
 #[test]
-fn packed_rows_are_our_rows() {
+fn rows_are_packed_as_trl_packs_them() {
     let golden = Golden::read();
     for name in ["plain, packed", "talks, packed", "texts, packed"] {
         let case = golden.named(name).next().expect("a case");
-        let own = |row: &Row| match row {
-            Row::Text { text } => text_alone(&golden.folder(case).tokenizer, text, case.max_length),
-            row => learnt(&golden.prompter(case), &exchange(row).expect("a row")).expect("something to learn"),
-        };
-        let mut own: Vec<_> = case.rows.iter().map(own).collect();
-        let mut packed = Vec::new();
-        for row in &case.results {
-            let begins = row.position_ids.iter().enumerate().filter(|(_, position)| **position == 0);
-            let begins: Vec<usize> = begins.map(|(i, _)| i).chain([row.input_ids.len()]).collect();
-            for span in begins.windows(2).map(|ends| ends[0]..ends[1]) {
-                assert!(row.position_ids[span.clone()].iter().copied().eq(0..span.len()));
-                packed.push((row.input_ids[span.clone()].to_vec(), row.labels[span].to_vec()));
+        let tokenizer = golden.folder(case).tokenizer;
+        let prompter = (!name.starts_with("texts")).then(|| golden.prompter(case));
+        let mut rows = Sequences::default();
+        for (i, row) in case.rows.iter().enumerate() {
+            let number = i as u64;
+            match (row, &prompter) {
+                (Row::Text { text }, _) => {
+                    let (ids, _) = text_alone(&tokenizer, text, case.max_length);
+                    assert!(rows.push(number, &ids, Target::None));
+                }
+                (row, Some(prompter)) => {
+                    let tokens = prompter.exchange(&exchange(row).expect("a row")).expect("tokens").expect("a row");
+                    assert!(rows.push_masked(number, &tokens.ids, &tokens.learnt));
+                }
+                _ => panic!("{name}: no text"),
             }
         }
-        own.iter_mut().for_each(|(_, labels)| labels[0] = IGNORE_INDEX);
-        own.sort_unstable();
-        packed.sort_unstable();
-        assert_eq!(own, packed, "{}", case.name);
+        let packed = rows.packed(case.max_length);
+        assert_eq!(packed.len(), case.results.len(), "{name}");
+        // All in one batch, so that what is padded is looked at as well.
+        let all: Vec<usize> = (0..packed.len()).collect();
+        let batch = Batch::new(&packed, &all, case.max_length, 0);
+        let (positions, Targets::Tokens(labels)) = (batch.positions(), &batch.targets) else { panic!("no tokens") };
+        for (i, expected) in case.results.iter().enumerate() {
+            let (line, length) = (i * batch.seq..(i + 1) * batch.seq, expected.input_ids.len());
+            let ids: Vec<u32> = batch.ids[line.clone()].iter().map(|id| id.cast_unsigned()).collect();
+            let (labels, positions) = (&labels[line.clone()], &positions[line]);
+            assert_eq!(ids[..length], expected.input_ids, "{name}, sequence {i}");
+            assert_eq!(labels[..length], expected.labels, "{name}, sequence {i}");
+            assert!(labels[length..].iter().all(|label| *label == IGNORE_INDEX), "{name}, sequence {i}");
+            let positions: Vec<usize> = positions[..length].iter().map(|position| *position as usize).collect();
+            assert_eq!(positions, expected.position_ids, "{name}, sequence {i}");
+            assert_eq!(batch.last[i] as usize + 1, length, "{name}, sequence {i}");
+        }
     }
 }
 
@@ -421,13 +438,18 @@ fn a_greeting_is_not_learnt_unlike_trl() {
     }
 }
 
-/// TRL learns the earlier answers of a conversation that the user ends.
+/// What nobody answers stands in TRL's row, where nothing of it is learnt and nothing sees it; here it is left out.
 #[test]
-fn a_conversation_without_a_last_answer_is_left_out_unlike_trl() {
+fn turns_behind_the_last_answer_are_left_out_unlike_trl() {
     let golden = Golden::read();
     let case = golden.case("talks, unanswered", "chatml");
-    assert!(case.result(0).is_some());
-    assert_eq!(exchange(&case.rows[0]), Err("its last turn is not the assistant's".to_owned()));
+    let exchange = exchange(&case.rows[0]).expect("a row");
+    assert!(exchange.trailing);
+    let (ids, labels) = learnt(&golden.prompter(case), &exchange).expect("something to learn");
+    let (all, targets) = case.result(0).expect("a row").both();
+    assert!(ids.len() < all.len() && labels.iter().any(|label| *label != IGNORE_INDEX));
+    assert_eq!((ids.as_slice(), labels.as_slice()), (&all[..ids.len()], &targets[..ids.len()]));
+    assert!(targets[ids.len()..].iter().all(|label| *label == IGNORE_INDEX));
 }
 
 /// A template may write an answer in another way once it is an earlier one (without its thoughts). TRL learns it so; here it

@@ -98,6 +98,7 @@ function plan(config) {
   return {
     type: 'plan', shape: config.data.shape ?? fitsOf(data.header).find((one) => one.task === task)?.shape ?? 'text-label', columns, examples: examples(task, columns), device: config.device === 'gpu' ? 'gpu' : 'cpu', labels, train_rows: train, validation_rows: held, skipped_rows: data.skipped, total_steps: steps,
     trainable_parameters: 84_480, total_parameters: 2_293_760, weight_bytes: 9_175_040, training_bytes: 1_351_680, activation_bytes: 21_400_000,
+    metrics: SCENARIOS.find(({ id }) => id === task)?.[regression ? 'number_metrics' : 'metrics'] ?? [],
     config: parseYaml(yaml(config), 'run.yaml'), config_yaml: yaml(config),
     warnings: data.skipped ? [`${data.skipped} rows have no text or no label and are left out: rows 7, 19.`] : [],
   };
@@ -108,6 +109,8 @@ const cell = (row, columns, role) => row[data.header.indexOf(columns[role])] ?? 
 
 /** @param {string[]} row @param {Record<string, string>} columns */
 const asked = (row, columns) => ['messages', 'system', 'prompt', 'input', 'context', 'question', 'text'].map((role) => cell(row, columns, role)).filter(Boolean).join('\n\n');
+/** The parts of a row by role, as far as the engine tells them. @param {string[]} row @param {Record<string, string>} columns */
+const partsOf = (row, columns) => Object.fromEntries(['system', 'prompt', 'input', 'context', 'question', 'text'].map((role) => [role, cell(row, columns, role).slice(0, 10_000)]).filter(([, text]) => text.trim()));
 /** @param {string[]} row @param {Record<string, string>} columns */
 const answerOf = (row, columns) => ['completion', 'answer', 'summary', 'label'].map((role) => cell(row, columns, role)).find(Boolean) ?? '';
 
@@ -128,7 +131,7 @@ function written(when, step, task, columns) {
   const samples = data.rows.slice(0, 4).map((/** @type {string[]} */ row, /** @type {number} */ i) => {
     const expected = answerOf(row, columns);
     const predicted = when === 'before' ? `${asked(row, columns).slice(0, 60)} and so on and so on and so on` : i % 2 ? `${expected}` : `It is ${expected}.`;
-    return { text: asked(row, columns), expected, predicted, confidence: 1 };
+    return { text: asked(row, columns), fields: when === 'during' ? {} : partsOf(row, columns), expected, predicted, confidence: 1 };
   });
   return {
     type: 'evaluation', when, step, rows: 64, answered: 64, labels: [], confusion: [], calibration: [], classes: [], samples, metrics: by(now),
@@ -141,17 +144,18 @@ function written(when, step, task, columns) {
 function evaluation(when, step, accuracy, labels) {
   if (applying && generates(applying.task)) return written(when, step, applying.task, applying.columns);
   const n = 121;
+  const parts = (/** @type {string[]} */ row) => (when === 'during' ? {} : partsOf(row, applying?.columns ?? { text: 'text' }));
   const none = { answered: 0, intervals: {}, changes: {}, calibration: [], classes: [] };
   if (!labels.length) {
     const mse = when === 'before' ? 9.41 : 1.21;
-    const samples = data.rows.slice(0, 6).map((/** @type {string[]} */ row) => ({ text: row[0], expected: row.at(-1), predicted: (Number(row.at(-1)) + Math.sqrt(mse)).toFixed(4), confidence: 1 }));
+    const samples = data.rows.slice(0, 6).map((/** @type {string[]} */ row) => ({ text: row[0], fields: parts(row), expected: row.at(-1), predicted: (Number(row.at(-1)) + Math.sqrt(mse)).toFixed(4), confidence: 1 }));
     return { type: 'evaluation', when, step, rows: n, labels, samples, metrics: { loss: mse, mse, mae: Math.sqrt(mse) * 0.8, r2: when === 'before' ? -0.4 : 0.82, pearson: when === 'before' ? 0.03 : 0.91 }, confusion: [], ...none };
   }
   const right = Math.round(n * accuracy);
   const samples = data.rows.slice(0, 6).map((/** @type {string[]} */ row, /** @type {number} */ i) => {
     const expected = row[data.header.indexOf('label')] ?? labels[0];
     const predicted = (i * 7919) % 100 < accuracy * 100 ? expected : labels.find((label) => label !== expected);
-    return { text: row[data.header.indexOf('text')] ?? row[0], expected, predicted, confidence: 0.55 + 0.4 * accuracy * ((i * 31) % 7) / 7 };
+    return { text: row[data.header.indexOf('text')] ?? row[0], fields: parts(row), expected, predicted, confidence: 0.55 + 0.4 * accuracy * ((i * 31) % 7) / 7 };
   });
   const a = Math.round(right * 0.55);
   return {

@@ -9,18 +9,23 @@ export const DEVICE_GPU = {
   features: ['subgroups', 'timestamp-query'],
   limits: { maxBufferSize: 1 << 30, maxStorageBufferBindingSize: 1 << 30, maxComputeInvocationsPerWorkgroup: 256, maxComputeWorkgroupStorageSize: 32768 },
 };
-/** @param {string} id @param {string} name @param {string} about @param {boolean} generates @param {Record<string, string>} shapes roles by shape; `?` marks optional ones */
-const scenario = (id, name, about, generates, shapes) => ({
+/** As in the engine's table: `-` where lower is better, `#` what is no share of 1. @param {string} words */
+const metrics = (words) => words.split(' ').map((word, i) => ({ id: word.replace(/[-#]/g, ''), greater_is_better: !word.includes('-'), share: !word.includes('#'), default: i === 0 }));
+/** @param {string} id @param {string} name @param {string} about @param {boolean} generates @param {Record<string, string>} shapes roles by shape; `?` marks optional ones @param {string} measured @param {string} [number] */
+const scenario = (id, name, about, generates, shapes, measured, number) => ({
   id, name, about, generates,
   shapes: Object.entries(shapes).map(([id, roles]) => ({ id, roles: roles.split(' ').map((role) => ({ id: role.replace('?', ''), required: !role.endsWith('?') })) })),
+  metrics: metrics(measured),
+  number_metrics: number ? metrics(number) : [],
 });
+const TEXT = 'perplexity-# bits_per_byte-# accuracy rougeL bleu# loss-#';
 export const SCENARIOS = [
-  scenario('text-classification', 'Sentiment analysis and other classification', 'Tells which of a few classes a text belongs to, or which number it deserves.', false, { 'text-label': 'text label' }),
-  scenario('text-generation', 'Text generation', 'Writes on in the manner of a text, follows instructions, or talks.', true, { messages: 'messages system?', 'prompt-completion': 'prompt input? completion system?', text: 'text' }),
-  scenario('question-answering', 'Question answering', 'Answers a question from the text that is given with it, or without one.', true, { 'question-answer': 'question context? answer' }),
-  scenario('summarization', 'Summarisation', 'Says in a few sentences what a document says.', true, { 'document-summary': 'text summary' }),
+  scenario('text-classification', 'Sentiment analysis and other classification', 'Tells which of a few classes a text belongs to, or which number it deserves.', false, { 'text-label': 'text label' }, 'macro_f1 accuracy balanced_accuracy micro_f1 calibration_error- loss-#', 'mse-# mae-# r2# pearson# loss-#'),
+  scenario('text-generation', 'Text generation', 'Writes on in the manner of a text, follows instructions, or talks.', true, { messages: 'messages system?', 'prompt-completion': 'prompt input? completion system?', text: 'text' }, TEXT),
+  scenario('question-answering', 'Question answering', 'Answers a question from the text that is given with it, or without one.', true, { 'question-answer': 'question context? answer' }, 'f1 exact_match perplexity-# accuracy loss-#'),
+  scenario('summarization', 'Summarisation', 'Says in a few sentences what a document says.', true, { 'document-summary': 'text summary' }, 'rougeL rouge1 rouge2 perplexity-# accuracy loss-#'),
   // The page has no words of its own for this one.
-  scenario('haiku', 'Haiku', 'Makes a haiku of a text.', true, { 'text-label': 'text label' }),
+  scenario('haiku', 'Haiku', 'Makes a haiku of a text.', true, { 'text-label': 'text label' }, TEXT),
 ];
 /** The order in which shapes are tried, as the engine's. */
 const SHAPES = ['prompt-completion', 'messages', 'question-answer', 'document-summary', 'text-label', 'text'];

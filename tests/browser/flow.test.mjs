@@ -1,13 +1,12 @@
 // The whole flow in a real Chromium with the real engine: `cargo xtask test` builds dist/ first.
 
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { promisify } from 'node:util'
-import { DIST, adapter, openPage, paddock, shot } from './harness.mjs'
+import { DIST, adapter, openPage, shot } from './harness.mjs'
+import { NO_PADDOCK, answer } from './native.mjs'
 import { at, chooseData, classify, dropData, events, failure, fill, go, mapColumns, messages, named, openStarter, record, reviews, train, valueOf } from './steps.mjs'
 
 const LONG = { timeout: 900_000 }
@@ -65,13 +64,9 @@ test('a person trains the starter model on a dropped CSV, compares, tries it and
   assert.equal(bytes.subarray(0, 2).toString(), 'PK')
   for (const name of ['adapter_config.json', 'adapter_model.safetensors']) assert.ok(bytes.includes(name), `the zip holds ${name}`)
 
-  const program = paddock()
-  await t.test('the native command gives the same answer', { skip: program ? false : 'no paddock program: cargo build --release -p paddock, or set PADDOCK_BIN' }, async () => {
-    const { stdout } = await promisify(execFile)(program, ['predict', '--log-format', 'json', '--device', 'cpu', '--model_name_or_path', 'starter', '--adapter', zip, '--text', sentence])
-    const answer = stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line)).find((line) => line.label !== undefined)
-    assert.ok(answer, stdout)
-    const scores = Array.isArray(answer.scores) ? Object.fromEntries(answer.scores) : answer.scores
-    assert.equal(answer.label, tab.label)
+  await t.test('the native command gives the same answer', { skip: NO_PADDOCK }, async () => {
+    const { label, scores } = await answer(zip, sentence)
+    assert.equal(label, tab.label)
     for (const [label, score] of Object.entries(tab.scores)) assert.ok(Math.abs(scores[label] - score) < 1e-3, `${label}: ${score} in the tab, ${scores[label]} natively`)
   })
 

@@ -70,13 +70,6 @@ export async function openPage(t, { webgpu = 'software', folder = DIST, path = '
   return page
 }
 
-/** The command line of the same engine, where it has been built. */
-export function paddock() {
-  const target = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target')
-  const program = resolve(ROOT, process.env.PADDOCK_BIN ?? join(target, 'release', 'paddock'))
-  return existsSync(program) ? program : null
-}
-
 /** What the tab says of its WebGPU adapter, or null where it has none. */
 export function adapter(page) {
   return page.evaluate(async () => {

@@ -14,6 +14,7 @@ test('from machine to result, with a pause in between', async (t) => {
   await record(page)
   await openStarter(page)
   await dropData(page, 'mail.csv', messages(60))
+  assert.match(await at(page, 'data-input').getAttribute('accept'), /\.csv,.*\.parquet/)
   assert.equal(await at(page, 'data-rows').textContent(), '60')
   assert.ok(await at(page, 'next-data').isDisabled(), 'no columns are mapped yet')
   await mapColumns(page, 'message', 'kind')
@@ -202,12 +203,12 @@ test('the task and its columns are chosen from what the file fits', async (t) =>
   assert.equal(await at(page, 'shape').count(), 0, 'there is one shape only')
   assert.match(await at(page, 'preview').locator('th', { hasText: 'context' }).getAttribute('class'), /role-extra/)
   assert.match(await at(page, 'tasks').textContent(), /Makes a haiku of a text/, 'a scenario without words here has the engine’s')
-  assert.ok(await at(page, 'next-data').isEnabled())
+  await at(page, 'next-data').and(page.locator(':enabled')).waitFor()
 
   // What the columns' names do not tell, the person does.
   assert.match(await at(page, 'task-summarization-why').textContent(), /Text \+ Summary/)
   await task('summarization').check()
-  assert.ok(await at(page, 'next-data').isDisabled())
+  await at(page, 'next-data').and(page.locator(':disabled')).waitFor()
   await at(page, 'text-column').selectOption('context')
   await at(page, 'summary-column').selectOption('context')
   await page.getByText('Text and Summary cannot be the same column').waitFor()
@@ -238,11 +239,18 @@ test('the task and its columns are chosen from what the file fits', async (t) =>
   assert.deepEqual((await sent(page, 'check')).config.data, { train_file: 'poems.csv', shape: 'messages', messages_column: 'text' })
   await at(page, 'advanced').click()
   await at(page, 'field-apply_chat_template').waitFor()
+  await at(page, 'field-packing').selectOption('true')
+  await page.waitForFunction(() => window.commands.findLast(({ type }) => type === 'check').config.training.packing === true)
   await chooseData(page, 'mail.csv', messages(20).replace('message,kind', 'text,label'))
   await task('text-classification').and(page.locator(':checked')).waitFor()
   await at(page, 'label-counts').waitFor()
   await go(page, 'settings')
   await at(page, 'field-apply_chat_template').waitFor({ state: 'hidden' })
+  await at(page, 'field-packing').waitFor({ state: 'hidden' })
+  // A classifier would be refused with it; it is there again for the next task that answers.
+  await page.waitForFunction(() => window.commands.findLast(({ type }) => type === 'check').config.task === 'text-classification')
+  assert.equal((await sent(page, 'check')).config.training.packing, undefined)
+  assert.equal(await at(page, 'field-packing').inputValue(), 'true')
 })
 
 test('task, shape and columns go into a YAML file and come back', async (t) => {
@@ -304,8 +312,10 @@ test('a question is tried with the text that answers it', async (t) => {
   await at(page, 'plan').waitFor()
   await train(page)
   await at(page, 'see-result').click()
+  const parts = [await at(page, 'sample-asked').first().textContent(), await at(page, 'sample-context').first().textContent()]
+  assert.deepEqual(parts, ['Who spoke?', 'Ada Brown spoke for an hour.'], 'a row by its parts')
   await at(page, 'try-example').click()
-  assert.deepEqual([await at(page, 'try-text').inputValue(), await at(page, 'try-context').inputValue()], ['Who spoke?', 'Ada Brown spoke for an hour.'])
+  assert.deepEqual([await at(page, 'try-text').inputValue(), await at(page, 'try-context').inputValue()], parts)
   await at(page, 'try-known').filter({ hasText: 'Ada Brown' }).waitFor()
   const { label } = await classify(page, 'Who else?')
   assert.equal(label, 'You said: Who else? {"context":"Ada Brown spoke for an hour."}')
@@ -316,6 +326,20 @@ test('a question is tried with the text that answers it', async (t) => {
   await page.getByTestId('language').selectOption('zh-Hant')
   await at(page, 'classify').filter({ hasText: '回答' }).waitFor()
   assert.equal(await at(page, 'try-context').inputValue(), 'Nobody.', 'what is typed outlives a change of language')
+})
+
+test('a run is judged by a metric that its task has', async (t) => {
+  const page = await open(t)
+  await openStarter(page)
+  await chooseData(page, 'speeches.csv', questions(20))
+  await go(page, 'settings')
+  await at(page, 'measuring').click()
+  const offered = () => at(page, 'field-success_metric').locator('option').evaluateAll((options) => options.map(({ value }) => value))
+  assert.deepEqual(await offered(), ['', 'f1', 'exact_match', 'perplexity', 'accuracy', 'loss'])
+  await at(page, 'field-success_metric').selectOption('exact_match')
+  await at(page, 'config-input').setInputFiles({ name: 'run.yaml', mimeType: 'application/yaml', buffer: Buffer.from('evaluation:\n  success_metric: macro_f1\n') })
+  await page.waitForFunction(() => /** @type {HTMLSelectElement} */ (document.querySelector('[data-testid="field-success_metric"]')).value === 'macro_f1')
+  assert.deepEqual((await offered()).at(-1), 'macro_f1', 'what a file names is shown, whatever the task')
 })
 
 test('cells with markup or ten thousand characters stay text, and clipped', async (t) => {
@@ -337,7 +361,7 @@ test('cells with markup or ten thousand characters stay text, and clipped', asyn
   assert.ok((await asked.textContent()).includes(hostile) && (await asked.textContent()).length < 400)
   assert.equal(await at(page, 'sample-accepted').first().textContent(), hostile)
   await at(page, 'try-example').click()
-  assert.equal((await at(page, 'try-context').inputValue()).trim(), long.trim())
+  assert.equal(await at(page, 'try-context').inputValue(), long.slice(0, 10_000).trim(), 'as much as the engine tells of a field')
   await at(page, 'classify').click()
   await at(page, 'prediction-label').filter({ hasText: 'You said' }).waitFor()
   assert.equal(await page.locator('#app img, #app script, #app s').count(), 0)

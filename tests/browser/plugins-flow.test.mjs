@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
-import { openPage, paddock, shot } from './harness.mjs'
+import { openPage, shot } from './harness.mjs'
+import { NO_PADDOCK, PROGRAM } from './native.mjs'
 import { at, chooseData, classify, events, fill, go, messages, openStarter, record, sent, train } from './steps.mjs'
 
 const LONG = { timeout: 900_000 }
@@ -94,7 +95,7 @@ test('two tasks share a base in the tab, and packages go both ways', LONG, async
     assert.equal(await ask(page), said)
   })
 
-  const program = paddock()
+  const program = NO_PADDOCK ? null : PROGRAM
   const skip = program ? false : 'no paddock program: cargo build --release -p paddock, or set PADDOCK_BIN'
   const run = async (...args) => (await promisify(execFile)(program, [...args, '--log-format', 'json', '--device', 'cpu', '--model_name_or_path', 'starter'])).stdout
   /** The native command's scores of the mail. */

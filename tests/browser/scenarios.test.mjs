@@ -1,9 +1,11 @@
 // Tasks that answer, in the tab, with the real engine on the starter: from the file to the answer.
 
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { openPage, shot } from './harness.mjs'
-import { at, chooseData, events, fill, go, openStarter, record, train } from './steps.mjs'
+import { ROOT, openPage, shot } from './harness.mjs'
+import { at, chooseData, events, failure, fill, go, openStarter, record, train } from './steps.mjs'
 
 const LONG = { timeout: 900_000 }
 const COLOURS = ['blue', 'green', 'gold', 'black']
@@ -62,6 +64,11 @@ test('question answering: SQuAD file, columns found, answered before and after, 
   const after = (await events(page, 'evaluation')).at(-1)
   assert.equal(after.answered, 3)
   assert.ok('f1' in after.changes && 'loss' in after.intervals)
+  const { fields: parts } = after.samples[0]
+  assert.deepEqual(Object.keys(parts).sort(), ['context', 'question'])
+  assert.equal(await at(page, 'sample-context').first().textContent(), parts.context)
+  await at(page, 'try-example').click()
+  assert.deepEqual([await at(page, 'try-text').inputValue(), await at(page, 'try-context').inputValue()], [parts.question, parts.context])
   await shot(page, 'question-answering')
   await ask(page, { 'try-text': 'What colour is the door?', 'try-context': 'The door is gold.' })
   const { texts, fields } = (await page.evaluate(() => window.commands.filter(({ type }) => type === 'predict'))).at(-1)
@@ -93,4 +100,27 @@ test('text generation learns instructions, summarisation documents', LONG, async
   await result(page, ['rougeL', 'rouge1', 'rouge2'])
   await go(page, 'result')
   await ask(page, { 'try-text': 'The harvest of 1900 was good.' })
+})
+
+test('Parquet files are read in the tab, and what it cannot unpack is named', LONG, async (t) => {
+  const page = await openPage(t)
+  await record(page)
+  await openStarter(page, 'cpu')
+  const golden = (name) => readFile(join(ROOT, 'tests', 'golden', 'parquet', name))
+  for (const [name, rows, task] of [['labels.parquet', '30', 'text-classification'], ['squad.parquet', '12', 'question-answering'], ['plain-gzip.parquet', '400', 'text-classification']]) {
+    await chooseData(page, name, await golden(name))
+    await at(page, 'data-rows').filter({ hasText: rows }).waitFor()
+    assert.equal((await events(page, 'data_opened')).at(-1).format, 'parquet')
+    assert.ok(await at(page, `task-${task}`).isChecked(), name)
+  }
+  const { columns } = (await events(page, 'data_opened')).find(({ name }) => name === 'labels.parquet')
+  assert.deepEqual(columns.find(({ name }) => name === 'label').values.map(([value]) => value).sort(), ['negative', 'neutral', 'positive'])
+  await chooseData(page, 'plain-zstd.parquet', await golden('plain-zstd.parquet'))
+  await failure(page).filter({ hasText: 'zstd' }).filter({ hasText: 'compression="snappy"' }).waitFor()
+  // The worker lived through it.
+  const whole = await golden('plain-gzip.parquet')
+  await chooseData(page, 'cut.parquet', whole.subarray(0, whole.length / 2))
+  await failure(page).filter({ hasText: 'damaged' }).waitFor()
+  await chooseData(page, 'labels.parquet', await golden('labels.parquet'))
+  await at(page, 'data-rows').filter({ hasText: '30' }).waitFor()
 })

@@ -4,10 +4,11 @@ import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { nearest, smooth, thin, ticks } from '../../www/charts/scale.js'
-import { DEVICES, FIELDS, MODULES, changed, fromConfig, namedField, readForm, taken, toConfig, unreadable } from '../../www/app/config.js'
-import { METRICS, changeOf, mainMetric, shownMetrics } from '../../www/app/metrics.js'
+import { DEVICES, FIELDS, METRICS_OF_TASK, MODULES, changed, fromConfig, namedField, readForm, taken, toConfig, unreadable } from '../../www/app/config.js'
+import { changeOf, kindOf, know, mainMetric, metricsOf, shownMetrics } from '../../www/app/metrics.js'
 import { initial, noRun, reduce, remaining, runSettings, taskOf } from '../../www/app/store.js'
 import { answerRole, byFit, inputRoles, possibleShapes, preset, shapeOf, unmapped } from '../../www/app/tasks.js'
+import { SCENARIOS } from './fake-engine.js'
 
 const choices = { form: {}, kept: {}, heldOut: '', regression: false, device: 'auto', model: 'starter', data: 'mail.csv', task: '', shape: '', columns: { text: 'text', label: 'label' } }
 
@@ -58,6 +59,13 @@ test('an empty field is an absent key, and others keep their kind', () => {
   const config = toConfig({ ...choices, form: { batch_size: '0', learning_rate: '1e-3', method: 'full', target_modules: 'q_proj,v_proj', seed: '' } })
   assert.deepEqual(config.training, { batch_size: 0, learning_rate: 0.001, method: 'full' })
   assert.deepEqual(config.lora, { target_modules: ['q_proj', 'v_proj'] })
+})
+
+test('what belongs to answers is sent with tasks that answer only', () => {
+  const form = { packing: 'true', max_new_tokens: '16', batch_size: '4' }
+  assert.deepEqual(toConfig({ ...choices, form, answers: true }).training, { packing: true, batch_size: 4 })
+  const { training, evaluation } = toConfig({ ...choices, form, answers: false })
+  assert.deepEqual([training, evaluation], [{ batch_size: 4 }, {}])
 })
 
 test('a file of held-out rows replaces the share, and a number is learned with one output', () => {
@@ -113,7 +121,8 @@ test("the form's kinds and choices are the engine's", async () => {
     const of = schema.properties[section].properties[key]
     const wanted = { number: of.type, integer: of.type, choice: of.enum ? 'choice' : of.type, modules: of.type }[kind]
     assert.equal({ number: 'number', integer: 'integer', choice: of.enum ? 'choice' : 'boolean', modules: 'array' }[kind], wanted, key)
-    if (kind === 'choice') assert.deepEqual(options, of.enum ?? ['false', 'true'], key)
+    if (options === METRICS_OF_TASK) assert.ok(SCENARIOS.flatMap(({ metrics, number_metrics }) => [...metrics, ...number_metrics]).every(({ id }) => of.enum.includes(id)), key)
+    else if (kind === 'choice') assert.deepEqual(options, of.enum ?? ['false', 'true'], key)
     if (kind === 'modules') assert.deepEqual(MODULES, of.items.enum)
   }
   assert.deepEqual(DEVICES, schema.properties.device.enum)
@@ -245,13 +254,18 @@ test('a hint goes into the form, and into what is kept where it has no field', (
 })
 
 test('the main metric comes first, and chance is told from change', () => {
+  know([])
+  assert.deepEqual([mainMetric({ loss: 1, accuracy: 0.5, perplexity: 3 }), shownMetrics({ loss: 1, f1: 0.5 })], ['loss', ['loss']], 'nothing is known yet')
+  know(SCENARIOS)
   assert.equal(mainMetric({ loss: 1, accuracy: 0.5, macro_f1: 0.4 }), 'accuracy')
   assert.equal(mainMetric({ loss: 1, accuracy: 0.5, perplexity: 3, rougeL: 0.1, bleu: 2 }), 'perplexity')
   assert.equal(mainMetric({ loss: 1, accuracy: 0.5, perplexity: 3, rougeL: 0.1, rouge1: 0.2 }), 'rougeL')
   assert.equal(mainMetric({ loss: 1, accuracy: 0.5, perplexity: 3, f1: 0.1 }), 'f1')
   assert.deepEqual(shownMetrics({ loss: 1, mse: 1, majority: null }, { loss: 1, mae: 1, mse: 1, r2: 0.4 }), ['mse', 'mae', 'r2'])
-  assert.deepEqual(shownMetrics(undefined, { loss: 1, perplexity: 2, accuracy: 0.4, rougeL: 0.1, majority: 0.5 }), ['perplexity', 'rougeL', 'accuracy', 'loss'])
-  assert.deepEqual([...new Set(METRICS)], METRICS)
+  assert.deepEqual(shownMetrics(undefined, { loss: 1, perplexity: 2, accuracy: 0.4, rougeL: 0.1, majority: 0.5 }), ['perplexity', 'accuracy', 'rougeL', 'loss'], 'in the order of the task')
+  assert.deepEqual(shownMetrics({ loss: 1, accuracy: 0.5, macro_f1: 0.4, majority: 0.5 }), ['accuracy', 'macro_f1', 'loss'])
+  assert.deepEqual([kindOf('bleu'), kindOf('calibration_error'), kindOf('f1')], [{ share: false, lower: false }, { share: true, lower: true }, { share: true, lower: false }])
+  assert.deepEqual([metricsOf(SCENARIOS[0], false)[0], metricsOf(SCENARIOS[0], true)[0], metricsOf(SCENARIOS[2], true)[0], metricsOf(undefined, false)], ['macro_f1', 'mse', 'f1', ['loss']])
   const of = (metric, value, interval) => changeOf({ metrics: { [metric]: 1 } }, { metrics: { [metric]: 1 + value }, changes: { [metric]: { value, interval } } }, metric)?.tone
   assert.deepEqual([of('f1', 0.2, [0.1, 0.3]), of('f1', -0.2, [-0.3, -0.1]), of('f1', 0.2, [-0.1, 0.3]), of('f1', 0.2, null), of('f1', 0, null)], ['good', 'bad', 'chance', 'good', 'same'])
   assert.deepEqual([of('perplexity', -0.2, [-0.3, -0.1]), of('mae', 0.2, [0.1, 0.3])], ['good', 'bad'], 'lower is better')

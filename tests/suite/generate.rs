@@ -3,9 +3,10 @@
 use paddock::{
     config::RawConfig,
     engine::Engine,
-    event::{Command, Event, Prediction, State},
+    event::{Command, Event, FailureKind, Prediction, State},
     generate::{Finish, Sampling},
     platform::{Memory, NamedFile},
+    tokenizer::Message,
 };
 use pollster::block_on;
 
@@ -43,10 +44,12 @@ fn ask(texts: &[&str], sampling: Sampling) -> Command {
     Command::Predict {
         texts,
         fields: Vec::new(),
+        messages: Vec::new(),
         plugin: None,
         sampling,
         max_new_tokens: None,
         apply_chat_template: None,
+        join: false,
     }
 }
 
@@ -133,6 +136,82 @@ fn what_cannot_be_answered_is_refused_before_anything_is_done() {
     let error = refused("x", Sampling { temperature: f64::NAN, ..Sampling::default() });
     assert!(error.contains("temperature: expected a number of at least 0"), "{error}");
     assert!(!engine.busy());
+}
+
+fn joining(texts: &[&str], sampling: Sampling) -> Command {
+    let Command::Predict { texts, fields, messages, plugin, sampling, .. } = ask(texts, sampling) else { panic!() };
+    let (max_new_tokens, apply_chat_template) = (None, None);
+    Command::Predict { texts, fields, messages, plugin, sampling, max_new_tokens, apply_chat_template, join: true }
+}
+
+#[test]
+fn answers_join_those_under_way_and_one_can_be_broken_off() {
+    let mut engine = engine();
+    let drawn = |seed| Sampling { temperature: 1.0, max_new_tokens: 24, seed, ..Sampling::default() };
+    send(&mut engine, ask(&["one", "two"], drawn(7)), Vec::new());
+    let alone = answers(&finish(&mut engine), 2);
+
+    // Nothing is under way: as without `join`.
+    send(&mut engine, joining(&["three", "four"], drawn(1)), Vec::new());
+    let mut events = Vec::new();
+    for _ in 0..4 {
+        events.extend(block_on(engine.advance()).into_iter().map(|envelope| envelope.event));
+    }
+    assert!(send(&mut engine, joining(&["one", "two"], drawn(7)), Vec::new()).is_empty());
+    let failed = send(&mut engine, joining(&["x", &"y".repeat(64)], drawn(7)), Vec::new());
+    let [Event::Failed(failed)] = &failed[..] else { panic!("{failed:?}") };
+    assert_eq!(failed.kind, Some(FailureKind::TooLong));
+    assert!(failed.message.contains("Prompt 2 has 64 tokens"), "counted within the command: {}", failed.message);
+    let other = Command::Predict {
+        texts: vec!["x".into()],
+        fields: Vec::new(),
+        messages: Vec::new(),
+        plugin: Some("other".into()),
+        sampling: drawn(1),
+        max_new_tokens: None,
+        apply_chat_template: None,
+        join: true,
+    };
+    assert!(failure(&send(&mut engine, other, Vec::new())).contains("Another plugin"));
+    assert!(failure(&send(&mut engine, ask(&["x"], drawn(1)), Vec::new())).contains("under way"));
+    assert!(send(&mut engine, Command::Cancel { index: 0 }, Vec::new()).is_empty());
+    assert!(send(&mut engine, Command::Cancel { index: 1 << 60 }, Vec::new()).is_empty());
+    let rest = finish(&mut engine);
+    assert!(
+        rest.iter().all(|event| !matches!(event, Event::TextDelta(delta) if delta.index == 0)),
+        "nothing comes of what was broken off"
+    );
+    events.extend(rest);
+    let told = answers(&events, 4);
+    assert!(told[1].1.is_some(), "its neighbour is answered to the end");
+    for (joined, alone) in told[2..].iter().zip(&alone) {
+        assert_eq!(joined.0, alone.0, "what is drawn does not depend on what is answered beside it");
+    }
+}
+
+#[test]
+fn a_conversation_is_put_to_a_model_that_talks() {
+    let mut engine = engine();
+    let sampling = Sampling { max_new_tokens: 8, ..Sampling::default() };
+    let turns = [("user", "a"), ("assistant", "b"), ("user", "c")].map(|(role, text)| Message::new(role, text));
+    let talk = |turns: &[Message]| Command::Predict {
+        texts: vec!["c".into()],
+        fields: Vec::new(),
+        messages: vec![turns.to_vec()],
+        plugin: None,
+        sampling: sampling.clone(),
+        max_new_tokens: None,
+        apply_chat_template: None,
+        join: false,
+    };
+    send(&mut engine, talk(&turns), Vec::new());
+    let talked = answers(&finish(&mut engine), 1)[0].1.clone().expect("an answer");
+    // This model has no chat template.
+    send(&mut engine, ask(&["User: a\nAssistant: b\nUser: c\nAssistant:"], sampling.clone()), Vec::new());
+    let plain = answers(&finish(&mut engine), 1)[0].1.clone().expect("an answer");
+    assert_eq!((talked.label.as_str(), talked.prompt_tokens), (plain.label.trim_start(), plain.prompt_tokens));
+    let error = failure(&send(&mut engine, talk(&turns[..2]), Vec::new()));
+    assert!(error.contains("Conversation 1 ends without a turn that is to be answered"), "{error}");
 }
 
 #[test]

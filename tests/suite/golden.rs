@@ -100,7 +100,19 @@ fn input(expected: &Expected, causal: bool) -> Batch {
 }
 
 pub fn batch(ids: Vec<i32>, rows: usize, seq: usize, last: Vec<i32>, targets: Targets) -> Batch {
-    Batch { tokens: rows * seq, ids, batch: rows, seq, last, targets, rows: (0..rows).collect(), micro: 0, micros: 1 }
+    Batch {
+        tokens: rows * seq,
+        ids,
+        batch: rows,
+        seq,
+        last,
+        targets,
+        starts: Vec::new(),
+        longest: seq,
+        rows: (0..rows).collect(),
+        micro: 0,
+        micros: 1,
+    }
 }
 
 /// Dropout draws from one generator for all threads: what is seeded and compared runs alone.

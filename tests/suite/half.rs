@@ -27,7 +27,7 @@ use pollster::block_on;
 
 use crate::golden::{ADAMW, batch, dropout_alone};
 
-fn devices() -> Vec<Device> {
+pub fn devices() -> Vec<Device> {
     static GPU: OnceLock<Opened> = OnceLock::new();
     let gpu = std::env::var_os("PADDOCK_TEST_GPU")
         .map(|_| GPU.get_or_init(|| block_on(device::open(DeviceChoice::Gpu)).expect("PADDOCK_TEST_GPU is set").0));
@@ -46,7 +46,7 @@ fn config(odd: bool) -> LlamaConfig {
     LlamaConfig::from_json(json.to_string().as_bytes()).expect("config")
 }
 
-fn weights(config: LlamaConfig, head: HeadKind, dtype: DType, scale: f32) -> Rc<Weights> {
+pub fn weights(config: LlamaConfig, head: HeadKind, dtype: DType, scale: f32) -> Rc<Weights> {
     let mut rng = rng::stream(11, rng::INIT);
     let tensors: Vec<Named> = Llama::shapes(&config, head, 3)
         .into_iter()
@@ -60,7 +60,7 @@ fn weights(config: LlamaConfig, head: HeadKind, dtype: DType, scale: f32) -> Rc<
     Rc::new(block_on(Weights::open(config, file)).expect("weights"))
 }
 
-fn load(weights: &Rc<Weights>, head: HeadKind, packing: Packing, half: bool, device: &Device) -> Llama {
+pub fn load(weights: &Rc<Weights>, head: HeadKind, packing: Packing, half: bool, device: &Device) -> Llama {
     let mut loader = Loader::new(weights.clone(), head, 3, device.clone(), packing).half(half);
     let mut rng = rng::stream(0, rng::INIT);
     loop {

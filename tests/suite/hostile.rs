@@ -1,9 +1,14 @@
 //! Damaged and hostile files: the readers of headers and configurations answer with an error or a model, never with a
 //! panic, and allocate in proportion to the file.
 
+use ::parquet::{
+    basic::{Compression, GzipLevel},
+    file::properties::WriterVersion,
+};
 use paddock::{
     adapter::PeftConfig,
     config::{Config, RawConfig},
+    data::Table,
     model::LlamaConfig,
     platform::NamedFile,
     rng,
@@ -16,7 +21,7 @@ use paddock::{
 use pollster::block_on;
 use rand::Rng;
 
-use crate::{formats::Sparse, golden::fixture, memory::peak};
+use crate::{formats::Sparse, golden::fixture, memory::peak, parquet};
 
 /// Of each reader; `cargo xtask fuzz` asks for more.
 fn inputs() -> usize {
@@ -221,4 +226,19 @@ fn tokenizer_files() {
         tokenizer_model_json("tokenizer.model", &bytes, &TokenizerConfig::default()).expect("a vocabulary")
     });
     Target::vocabulary("tokenizer.json", &seeds).bombard(|json| tokenizes("tokenizer.json", json));
+}
+
+#[test]
+fn parquet_files() {
+    let gzip = Compression::GZIP(GzipLevel::default());
+    let seeds = [
+        parquet::small(Compression::UNCOMPRESSED, WriterVersion::PARQUET_1_0),
+        parquet::small(Compression::UNCOMPRESSED, WriterVersion::PARQUET_2_0),
+        parquet::small(Compression::SNAPPY, WriterVersion::PARQUET_1_0),
+        parquet::small(gzip, WriterVersion::PARQUET_2_0),
+    ];
+    Target::new("Parquet", &seeds).bombard(|bytes| {
+        let Ok(table) = Table::read("data.parquet", bytes) else { return false };
+        (0..table.len()).all(|row| table.row_number(row) > 0) && !table.columns.is_empty()
+    });
 }

@@ -28,16 +28,16 @@ use serde_json::{Value, json};
 use crate::{cli::fixture, golden::dropout_alone, memory::peak};
 
 /// Proportions as in SmolLM2: a feed-forward of 2.7 times the width, heads of 64.
-fn config() -> Value {
+pub fn config(layers: usize) -> Value {
     json!({
         "model_type": "llama", "vocab_size": 1024, "hidden_size": 128, "intermediate_size": 352,
-        "num_hidden_layers": 4, "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 512,
-        "tie_word_embeddings": true,
+        "num_hidden_layers": layers, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "max_position_embeddings": 2048, "tie_word_embeddings": true,
     })
 }
 
-fn model() -> Vec<NamedFile> {
-    let config = config().to_string().into_bytes();
+pub fn model(config: &Value) -> Vec<NamedFile> {
+    let config = config.to_string().into_bytes();
     let parsed = LlamaConfig::from_json(&config).expect("config");
     let mut rng = rng::stream(3, rng::INIT);
     let mut values = |shape: Vec<usize>| (rng::normal(&mut rng, shape.iter().product(), 0.05), shape);
@@ -56,7 +56,7 @@ fn model() -> Vec<NamedFile> {
     files.map(|(name, bytes)| named(name, bytes)).into()
 }
 
-fn named(name: &str, bytes: Vec<u8>) -> NamedFile {
+pub fn named(name: &str, bytes: Vec<u8>) -> NamedFile {
     NamedFile { name: name.into(), blob: Box::new(Memory(bytes)) }
 }
 
@@ -66,18 +66,23 @@ fn fine(envelopes: Vec<Envelope>) -> Vec<Event> {
     events
 }
 
+const PACKED: &str = "training.packing=true";
+
 /// The plan of a run, and the most bytes that it held until its second step was done.
-fn run(keys: &[&str]) -> (Plan, u64) {
+pub fn run(model: Vec<NamedFile>, keys: &[&str]) -> (Plan, u64) {
     let mut raw = RawConfig::default();
     for key in ["training.max_steps=4"].iter().chain(keys) {
         let (key, value) = key.split_once('=').expect("a value");
         raw.set(key, value).expect("a key");
     }
-    let long = |row: usize| "the film as a whole is what it is ".repeat(24 + row % 3);
-    let rows: String = (0..48).map(|row| format!("{},{}\n", long(row), ["good", "bad"][row % 2])).collect();
+    // Packed rows are shorter, and fill their sequences together.
+    let packed = keys.contains(&PACKED);
+    let (header, words, count) = if packed { ("prompt,completion", 1, 96) } else { ("text,label", 24, 48) };
+    let long = |row: usize| "the film as a whole is what it is ".repeat(words + row % 3);
+    let rows: String = (0..count).map(|row| format!("{},{}\n", long(row), ["good", "bad"][row % 2])).collect();
     let mut engine = Engine::new();
-    fine(block_on(engine.handle(Command::OpenModel { name: "model".into() }, model())));
-    let data = named("rows.csv", format!("text,label\n{rows}").into_bytes());
+    fine(block_on(engine.handle(Command::OpenModel { name: "model".into() }, model)));
+    let data = named("rows.csv", format!("{header}\n{rows}").into_bytes());
     fine(block_on(engine.handle(Command::OpenData, vec![data])));
     let _alone = dropout_alone();
     let (plan, most) = peak(|| {
@@ -104,7 +109,8 @@ fn a_run_holds_what_its_plan_says() {
     let (dense, packed) = (["model.quantization=none"], ["model.quantization=q4_0"]);
     let (full, checkpointing) = (["training.method=full"], ["training.gradient_checkpointing=true"]);
     let dropout = ["lora.lora_dropout=0.1", "lora.target_modules=q_proj,v_proj,down_proj", "lora.r=32"];
-    let cases: [&[&[&str]]; 16] = [
+    let side_by_side = [PACKED, "evaluation.max_generated_samples=0"];
+    let cases: [&[&[&str]]; 20] = [
         &[&generation, &short, &dense],
         &[&generation, &short, &dense, &checkpointing],
         &[&generation, &long, &dense],
@@ -116,6 +122,10 @@ fn a_run_holds_what_its_plan_says() {
         &[&generation, &long, &full],
         &[&generation, &short, &full, &["training.gradient_accumulation_steps=2"]],
         &[&generation, &short, &dropout],
+        &[&generation, &short, &dense, &side_by_side],
+        &[&generation, &long, &dense, &side_by_side, &checkpointing],
+        &[&generation, &short, &full, &side_by_side],
+        &[&generation, &long, &packed, &side_by_side],
         &[&short, &dense],
         &[&short, &packed, &checkpointing],
         &[&long, &dense],
@@ -126,7 +136,7 @@ fn a_run_holds_what_its_plan_says() {
     println!(" weights training activations  planned     held      in MiB");
     for case in cases {
         let keys = [&cpu[..], &case.concat()].concat();
-        let (plan, held) = run(&keys);
+        let (plan, held) = run(model(&config(4)), &keys);
         let planned = plan.weight_bytes + plan.training_bytes + plan.activation_bytes;
         let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
         let [weights, training, activations] = [plan.weight_bytes, plan.training_bytes, plan.activation_bytes].map(mib);
@@ -140,13 +150,35 @@ fn a_run_holds_what_its_plan_says() {
     assert!(off.is_empty(), "more than 15 % off: {off:#?}");
 }
 
+/// The plan of a run on the GPU, the most bytes that it used on the device, and the bytes that pools then held.
+pub fn run_on_gpu(model: Vec<NamedFile>, keys: &[&str]) -> (Plan, u64, u64) {
+    block_on(device::open(DeviceChoice::Gpu)).expect("a GPU");
+    let client = WgpuRuntime::<AutoCompiler>::client(&WgpuDevice::default());
+    let usage = move || client.memory_report(MemoryScope::Device).usage();
+    let (done, before) = (Arc::new(AtomicBool::new(false)), usage().bytes_in_use);
+    let watch = {
+        let done = done.clone();
+        // Beside the run: what is on the device in the middle of a step cannot be seen from in between.
+        thread::spawn(move || {
+            let mut most = (0, 0);
+            while !done.load(Ordering::Relaxed) {
+                let now = usage();
+                most = (most.0.max(now.bytes_in_use), most.1.max(now.bytes_reserved));
+                thread::sleep(Duration::from_micros(200));
+            }
+            most
+        })
+    };
+    let plan = run(model, keys).0;
+    done.store(true, Ordering::Relaxed);
+    let (used, reserved) = watch.join().expect("a measurement");
+    (plan, used.saturating_sub(before), reserved)
+}
+
 /// On any GPU; a driver that imitates one (`VK_ICD_FILENAMES`) will do. Pools hold more than is used: both are shown.
 #[test]
 #[ignore = "needs a GPU: a test machine has none; VK_ICD_FILENAMES names a driver that imitates one"]
 fn a_gpu_holds_what_its_plan_says() {
-    block_on(device::open(DeviceChoice::Gpu)).expect("a GPU");
-    let client = WgpuRuntime::<AutoCompiler>::client(&WgpuDevice::default());
-    let usage = move || client.memory_report(MemoryScope::Device).usage();
     println!("planned, used at most, reserved, in MiB");
     for more in [
         &["task=text-generation", "model.quantization=none"][..],
@@ -155,25 +187,9 @@ fn a_gpu_holds_what_its_plan_says() {
         &["training.method=full"],
     ] {
         let keys = [&["device=gpu", "model.max_seq_length=128", "training.batch_size=4"], more].concat();
-        let (done, before) = (Arc::new(AtomicBool::new(false)), usage().bytes_in_use);
-        let watch = {
-            let (done, usage) = (done.clone(), usage.clone());
-            // Beside the run: what is on the device in the middle of a step cannot be seen from in between.
-            thread::spawn(move || {
-                let mut most = (0, 0);
-                while !done.load(Ordering::Relaxed) {
-                    let now = usage();
-                    most = (most.0.max(now.bytes_in_use), most.1.max(now.bytes_reserved));
-                    thread::sleep(Duration::from_micros(200));
-                }
-                most
-            })
-        };
-        let plan = run(&keys).0;
-        done.store(true, Ordering::Relaxed);
-        let (used, reserved) = watch.join().expect("a measurement");
+        let (plan, used, reserved) = run_on_gpu(model(&config(4)), &keys);
         let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
         let planned = plan.weight_bytes + plan.training_bytes + plan.activation_bytes;
-        println!("{:8.2} {:8.2} {:8.2}  {}", mib(planned), mib(used - before), mib(reserved), keys.join(" "));
+        println!("{:8.2} {:8.2} {:8.2}  {}", mib(planned), mib(used), mib(reserved), keys.join(" "));
     }
 }

@@ -42,9 +42,9 @@ impl Blob for Flaky {
 }
 
 /// An engine with the fixture's model and data, and what came of it.
-struct Desk {
+pub struct Desk {
     engine: Engine,
-    events: Vec<Event>,
+    pub events: Vec<Event>,
     states: Vec<State>,
     /// The model's files cannot be read any more.
     gone: Rc<Cell<bool>>,
@@ -55,7 +55,7 @@ impl Desk {
         Self::with(storage, "reviews.csv", reviews(120), |_, _| {})
     }
 
-    fn with(storage: &MemoryStorage, data: &str, table: String, change: impl Fn(&str, &mut Vec<u8>)) -> Self {
+    pub fn with(storage: &MemoryStorage, data: &str, table: String, change: impl Fn(&str, &mut Vec<u8>)) -> Self {
         let folder = Folder::new();
         let gone = Rc::new(Cell::new(false));
         let model = ["config.json", "model.safetensors", "tokenizer.json"].map(|name| {
@@ -71,12 +71,12 @@ impl Desk {
         desk
     }
 
-    fn send(&mut self, command: Command, files: Vec<NamedFile>) {
+    pub fn send(&mut self, command: Command, files: Vec<NamedFile>) {
         let envelopes = block_on(self.engine.handle(command, files));
         self.take(envelopes);
     }
 
-    fn advance(&mut self) {
+    pub fn advance(&mut self) {
         let envelopes = block_on(self.engine.advance());
         self.take(envelopes);
     }
@@ -92,12 +92,12 @@ impl Desk {
         }
     }
 
-    fn start(&mut self, settings: &str, resume: bool) {
+    pub fn start(&mut self, settings: &str, resume: bool) {
         let config = RawConfig::from_yaml(settings, "run.yaml").expect("settings");
         self.send(Command::Start { config: Box::new(config), resume, smaller: false }, Vec::new());
     }
 
-    fn finish(&mut self) -> &mut Self {
+    pub fn finish(&mut self) -> &mut Self {
         while self.engine.busy() {
             self.advance();
         }
@@ -112,14 +112,14 @@ impl Desk {
         desk
     }
 
-    fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<String> {
         self.events.iter().find_map(|event| match event {
             Event::Failed(failure) => Some(format!("{} / {}", failure.message, failure.advice)),
             _ => None,
         })
     }
 
-    fn summary(&self) -> Summary {
+    pub fn summary(&self) -> Summary {
         let summary = self.events.iter().find_map(|event| match event {
             Event::Finished(summary) => Some(summary.clone()),
             _ => None,
@@ -127,7 +127,7 @@ impl Desk {
         *summary.unwrap_or_else(|| panic!("no end: {:?}", self.failure()))
     }
 
-    fn losses(&self) -> BTreeMap<u64, f64> {
+    pub fn losses(&self) -> BTreeMap<u64, f64> {
         let steps = self.events.iter().filter_map(|event| match event {
             Event::Step(step) => Some((step.step, step.loss)),
             _ => None,
@@ -135,7 +135,7 @@ impl Desk {
         steps.collect()
     }
 
-    fn warnings(&self) -> Vec<&str> {
+    pub fn warnings(&self) -> Vec<&str> {
         let warnings = self.events.iter().filter_map(|event| match event {
             Event::Warning { message } => Some(message.as_str()),
             _ => None,
@@ -467,11 +467,13 @@ fn every_transition_happens_and_no_other() {
     let with_eval = SETTINGS.replace("max_steps: 12", "max_steps: 12, eval_steps: 4");
     let predict = || Command::Predict {
         fields: Vec::new(),
+        messages: Vec::new(),
         plugin: None,
         texts: vec!["x".into()],
         sampling: Sampling::default(),
         max_new_tokens: None,
         apply_chat_template: None,
+        join: false,
     };
 
     // A run with a pause, used; measured; another one; an adapter opened.

@@ -18,7 +18,7 @@ use crate::cli::fixture::{Folder, bytes};
 const THINGS: [(&str, &str); 4] = [("sky", "blue"), ("leaf", "green"), ("sun", "gold"), ("coal", "black")];
 
 /// Rows of a prompt and its completion, of which there are four.
-fn colours(rows: usize) -> String {
+pub fn colours(rows: usize) -> String {
     let row = |i: usize| format!("{},{}\n", THINGS[i % 4].0, THINGS[i % 4].1);
     std::iter::once("prompt,completion\n".to_owned()).chain((0..rows).map(row)).collect()
 }
@@ -160,6 +160,22 @@ fn questions_come_with_their_text() {
     let plan = &run.events("plan")[0];
     let given = plan["examples"][0]["given"].as_str().expect("an example");
     assert!(given.starts_with("The ") && given.ends_with(".\n\nQuestion: Hue?\nAnswer:"), "{given}");
+    let metrics: Vec<&str> =
+        plan["metrics"].as_array().expect("metrics").iter().filter_map(|m| m["id"].as_str()).collect();
+    assert_eq!(metrics, ["f1", "exact_match", "perplexity", "accuracy", "loss"]);
+    assert_eq!(
+        (&plan["metrics"][0]["default"], &plan["metrics"][2]["greater_is_better"]),
+        (&json!(true), &json!(false))
+    );
+    // A row's parts come by role beside the text that the model was asked with, without the answer.
+    for evaluation in run.events("evaluation") {
+        for sample in evaluation["samples"].as_array().expect("samples") {
+            let fields = sample["fields"].as_object().expect("fields");
+            assert_eq!((fields.len(), &fields["question"]), (2, &json!("Hue?")), "{sample}");
+            let context = fields["context"].as_str().expect("a context");
+            assert_eq!(sample["text"].as_str(), Some(format!("{context}\n\nQuestion: Hue?").as_str()));
+        }
+    }
     let plugin = folder.json("out/plugin.json");
     assert_eq!((&plugin["scenario"], &plugin["shape"]), (&json!("question-answering"), &json!("question-answer")));
     assert_eq!(plugin["template"], "{context}\n\nQuestion: {question}\nAnswer:");
@@ -208,10 +224,12 @@ fn ask(plugin: Option<&str>, text: &str) -> Command {
     Command::Predict {
         texts: vec![text.to_owned()],
         fields: Vec::new(),
+        messages: Vec::new(),
         plugin: plugin.map(str::to_owned),
         sampling: Sampling { max_new_tokens: 8, ..Sampling::default() },
         max_new_tokens: None,
         apply_chat_template: None,
+        join: false,
     }
 }
 

@@ -1,16 +1,27 @@
-//! docs/run.schema.json, by which editors complete run.yaml. It is generated: `UPDATE=1 cargo xtask test --native`.
+//! docs/run.schema.json, by which editors complete run.yaml, and docs/plugin.schema.json for those that write or read a plugin.json.
+//! Both are generated: `UPDATE=1 cargo xtask test --native`.
 
 use std::{fs, path::PathBuf};
 
-use paddock::config::json_schema;
+use paddock::{config, plugin};
+use serde_json::Value;
+
+fn is_the_engines(name: &str, schema: &Value) {
+    let text = serde_json::to_string_pretty(schema).expect("plain values") + "\n";
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    let there = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(there == text, "docs/{name} is not what the engine reads; run this test with UPDATE=1");
+}
 
 #[test]
-fn the_schema_in_docs_is_the_engines() {
-    let text = serde_json::to_string_pretty(&json_schema()).expect("plain values") + "\n";
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/run.schema.json");
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, &text).expect("writing docs/run.schema.json");
-    }
-    let there = fs::read_to_string(&path).expect("docs/run.schema.json");
-    assert!(there == text, "docs/run.schema.json is not what the engine reads; run this test with UPDATE=1");
+fn the_schema_of_runs_in_docs_is_the_engines() {
+    is_the_engines("run.schema.json", &config::json_schema());
+}
+
+#[test]
+fn the_schema_of_plugins_in_docs_is_the_engines() {
+    is_the_engines("plugin.schema.json", &plugin::json_schema());
 }

@@ -8,7 +8,10 @@ use paddock::{
     config::DeviceChoice,
     device,
     event::{Command, Envelope, Event, Failure},
-    kernels::{Layout, measure::product_rate as product_rate_on},
+    kernels::{
+        ceilings::ceilings,
+        measure::{LONG, Shapes, rates},
+    },
     platform::{Blob, LocalFuture, NamedFile},
     storage::Storage,
 };
@@ -32,27 +35,31 @@ pub fn start() {
     console_error_panic_hook::set_once();
 }
 
-/// Floating-point operations a second of a matrix product on the GPU or CPU; `layout` is `nn`, `nt` or `tn`.
+/// For the benchmarks: what the GPU gives at most through WGSL (`kernels::ceilings::Ceilings`).
 #[wasm_bindgen]
-pub async fn product_rate(
-    gpu: bool,
-    m: usize,
-    n: usize,
-    k: usize,
-    layout: String,
-    stock: bool,
-) -> Result<f64, JsValue> {
-    let layout = match layout.as_str() {
-        "nt" => Layout::Nt,
-        "tn" => Layout::Tn,
-        _ => Layout::Nn,
+pub async fn kernel_ceilings() -> Result<JsValue, JsValue> {
+    let found = async {
+        let (opened, _) = device::open(DeviceChoice::Gpu).await?;
+        ceilings(&opened).await
     };
+    plain(&found.await.map_err(|error| JsValue::from(error.to_string()))?)
+}
+
+/// For the benchmarks: what a training step runs (`kernels::measure::Rate`s of a model of these `Shapes`), on the GPU or
+/// the CPU; with `stock` Burn's operations.
+#[wasm_bindgen]
+pub async fn kernel_rates(shapes: JsValue, gpu: bool, stock: bool) -> Result<JsValue, JsValue> {
+    let shapes: Shapes = serde_wasm_bindgen::from_value(shapes)?;
     let choice = if gpu { DeviceChoice::Gpu } else { DeviceChoice::Cpu };
-    let rate = async {
+    let found = async {
         let (opened, _) = device::open(choice).await?;
-        product_rate_on(&opened.device, [m, n, k], layout, stock).await
+        rates(&shapes, &opened.device, stock, LONG).await
     };
-    rate.await.map_err(|error| JsValue::from(error.to_string()))
+    plain(&found.await.map_err(|error| JsValue::from(error.to_string()))?)
+}
+
+fn plain(value: &impl Serialize) -> Result<JsValue, JsValue> {
+    Ok(value.serialize(&Serializer::json_compatible())?)
 }
 
 /// The engine as a worker sees it. Every event goes to `emit(envelope, bytes)`; `bytes` is a Uint8Array with an
@@ -133,7 +140,7 @@ impl Engine {
     }
 
     fn fail(&self, message: String, advice: &str) -> Result<(), JsValue> {
-        let event = Event::Failed(Failure { message, advice: advice.to_owned() });
+        let event = Event::Failed(Failure { message, advice: advice.to_owned(), kind: None });
         self.send(&Envelope { run: String::new(), event }, &JsValue::UNDEFINED)
     }
 

@@ -6,15 +6,17 @@
  * @typedef {import('../protocol.js').RawConfig} RawConfig
  * @typedef {'model' | 'data' | 'training' | 'evaluation' | 'lora' | 'recovery'} Section
  * @typedef {'basic' | 'lora' | 'measuring' | 'advanced' | 'care'} Group
- * @typedef {{ key: string, section: Section, group: Group, kind: 'integer' | 'number' | 'choice' | 'modules', options?: string[],
+ * @typedef {{ key: string, section: Section, group: Group, kind: 'integer' | 'number' | 'choice' | 'modules', options?: string[] | 'metrics',
  *   answers?: true }} Field answers: of tasks whose model writes its answers only
  * @typedef {Record<string, string>} Form
  * @typedef {Record<string, any>} Kept keys of a file that have no field here, by their full names
  */
-import { METRICS } from './metrics.js';
 import { DEFAULT_TASK } from './tasks.js';
 
 export const MODULES = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
+
+/** In the place of a choice's options: those metrics that the task has, as the engine lists them. */
+export const METRICS_OF_TASK = 'metrics';
 
 /** @type {Field[]} */
 export const FIELDS = [
@@ -31,7 +33,7 @@ export const FIELDS = [
   { key: 'lora_dropout', section: 'lora', group: 'lora', kind: 'number' },
   { key: 'target_modules', section: 'lora', group: 'lora', kind: 'modules' },
 
-  { key: 'success_metric', section: 'evaluation', group: 'measuring', kind: 'choice', options: METRICS },
+  { key: 'success_metric', section: 'evaluation', group: 'measuring', kind: 'choice', options: METRICS_OF_TASK },
   { key: 'min_gain', section: 'evaluation', group: 'measuring', kind: 'number' },
   { key: 'max_generated_samples', section: 'evaluation', group: 'measuring', kind: 'integer', answers: true },
   { key: 'max_new_tokens', section: 'evaluation', group: 'measuring', kind: 'integer', answers: true },
@@ -41,6 +43,7 @@ export const FIELDS = [
   { key: 'max_train_samples', section: 'data', group: 'advanced', kind: 'integer' },
   { key: 'max_eval_samples', section: 'data', group: 'advanced', kind: 'integer' },
   { key: 'gradient_accumulation_steps', section: 'training', group: 'advanced', kind: 'integer' },
+  { key: 'packing', section: 'training', group: 'advanced', kind: 'choice', options: ['false', 'true'], answers: true },
   { key: 'gradient_checkpointing', section: 'training', group: 'advanced', kind: 'choice', options: ['false', 'true'] },
   { key: 'mixed_precision', section: 'training', group: 'advanced', kind: 'choice', options: ['auto', 'no', 'fp16'] },
   { key: 'lr_scheduler_type', section: 'training', group: 'advanced', kind: 'choice', options: ['linear', 'cosine', 'constant'] },
@@ -55,7 +58,7 @@ export const FIELDS = [
   { key: 'seed', section: 'training', group: 'advanced', kind: 'integer' },
 
   { key: 'eval_steps', section: 'training', group: 'care', kind: 'integer' },
-  { key: 'metric_for_best_model', section: 'training', group: 'care', kind: 'choice', options: METRICS },
+  { key: 'metric_for_best_model', section: 'training', group: 'care', kind: 'choice', options: METRICS_OF_TASK },
   { key: 'load_best_model_at_end', section: 'training', group: 'care', kind: 'choice', options: ['false', 'true'] },
   { key: 'early_stopping_patience', section: 'training', group: 'care', kind: 'integer' },
   { key: 'early_stopping_threshold', section: 'training', group: 'care', kind: 'number' },
@@ -81,7 +84,7 @@ export function readForm(remembered) {
   if (!remembered || typeof remembered !== 'object') return form;
   for (const { key, options } of FIELDS) {
     const value = /** @type {any} */ (remembered)[key];
-    if (typeof value === 'string' && value.length < 200 && (!options || options.includes(value))) form[key] = value;
+    if (typeof value === 'string' && value.length < 200 && (!Array.isArray(options) || options.includes(value))) form[key] = value;
   }
   return form;
 }
@@ -89,11 +92,12 @@ export function readForm(remembered) {
 /**
  * What a configuration is made of here: the form's fields, and choices made in other steps.
  * @typedef {{ form: Form, kept: Kept, device: string, model: string, data: string, heldOut: string, task: string, shape: string,
- *   columns: import('./tasks.js').Columns, regression: boolean }} Choices
+ *   columns: import('./tasks.js').Columns, regression: boolean, answers?: boolean }} Choices answers: whether the task's model
+ *   writes answers
  */
 
 /** @param {Choices} choices @returns {RawConfig} */
-export function toConfig({ form, kept, device, model, data, heldOut, task, shape, columns, regression }) {
+export function toConfig({ form, kept, device, model, data, heldOut, task, shape, columns, regression, answers = true }) {
   /** @type {Record<Section, Record<string, any>>} */
   const sections = { model: {}, data: {}, training: {}, evaluation: {}, lora: {}, recovery: {} };
   if (model) sections.model.name_or_path = model;
@@ -101,10 +105,10 @@ export function toConfig({ form, kept, device, model, data, heldOut, task, shape
   if (heldOut) sections.data.validation_file = heldOut;
   if (shape) sections.data.shape = shape;
   for (const [role, name] of Object.entries(columns)) if (name) sections.data[`${role}_column`] = name;
-  for (const { key, section, kind, options } of FIELDS) {
+  for (const { key, section, kind, options, answers: ofAnswers } of FIELDS) {
     const value = form[key] ?? '';
-    // A file of held-out rows takes the place of a share of the training rows.
-    if (value === '' || (heldOut && key === 'validation_split')) continue;
+    // A file of held-out rows takes the place of a share of the training rows; a field that is hidden is not meant.
+    if (value === '' || (heldOut && key === 'validation_split') || (ofAnswers && !answers)) continue;
     if (kind === 'modules') sections[section][key] = value.split(',');
     else if (value === 'true' || value === 'false') sections[section][key] = value === 'true';
     else sections[section][key] = options ? value : Number(value);

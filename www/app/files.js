@@ -4,6 +4,9 @@
 /** A model folder has a dozen files; a home folder dropped by mistake has a million. */
 const MOST_FILES = 500;
 
+/** The files of the built-in model, in the folder `starter` beside the page. */
+export const STARTER = ['config.json', 'model.safetensors', 'tokenizer.json'];
+
 /** @typedef {{ name: string, files: File[], kind?: 'starter' | 'hub' }} Folder kind: one that the page can open again by itself */
 
 /**
@@ -38,7 +41,7 @@ async function filesOf(directory) {
 
 /**
  * The files of a folder dialog: only those directly in the folder, without its subfolders.
- * @param {FileList} list @returns {Folder}
+ * @param {FileList | File[]} list @returns {Folder}
  */
 export function fromDialog(list) {
   const files = [...list].filter((file) => file.webkitRelativePath.split('/').length <= 2).slice(0, MOST_FILES);

@@ -3,12 +3,12 @@
 import { LANGUAGES, currentLanguage, preferredLanguage, setLanguage, t } from './i18n.js';
 import { active, initial, mapped, noRun, noUse, PANEL_OF, reduce, runSettings } from './store.js';
 import { DEVICES, changed, fromConfig, readForm, toConfig, unreadable } from './config.js';
-import { download, fromSite, isAdapter } from './files.js';
+import { STARTER, download, fromSite, isAdapter } from './files.js';
 import { recall, remember } from './prefs.js';
 import { keepAwake } from './awake.js';
+import { know } from './metrics.js';
 import { PluginWork } from './plugin-work.js';
 import { generates, preset } from './tasks.js';
-import { lockOf } from './run-storage.js';
 import { begin, cutRuns, forget, reopen } from './runs.js';
 import { Session } from './session.js';
 import { recallUses } from './uses.js';
@@ -23,7 +23,6 @@ import { reachable } from '../ui/stepper.js';
 /** @typedef {import('./store.js').Place} Place */
 /** @typedef {import('../protocol.js').Command} Command */
 
-const STARTER = ['config.json', 'model.safetensors', 'tokenizer.json'].map((name) => `starter/${name}`);
 const SAMPLE = ['data/spam.csv'];
 /** Wait this long after the last key before the plan is made anew. */
 const CHECK_AFTER = 400;
@@ -45,9 +44,9 @@ let checkTimer;
 const opened = { model: null, data: [] };
 /**
  * The run under way: its folder, what it was started with, and what is still to be opened before it goes on.
- * @type {{ run: string | null, config: import('../protocol.js').RawConfig | null, waiting: Set<Command['type']>, smaller: boolean, tries: number, watched: string }}
+ * @type {{ run: string | null, config: import('../protocol.js').RawConfig | null, waiting: Set<Command['type']>, smaller: boolean, tries: number }}
  */
-const under = { run: null, config: null, waiting: new Set(), smaller: false, tries: 0, watched: '' };
+const under = { run: null, config: null, waiting: new Set(), smaller: false, tries: 0 };
 /** A small sweep under way: what is tried, what came of it, and which trial runs. @type {{ sweep: any, results: any[], trial: any } | null} */
 let sweeping = null;
 /** An engine that crashed is set up again this often in a run. */
@@ -99,13 +98,13 @@ const session = new Session({
     // Other commands than the one that takes long are answered with the list too.
     const answered = envelope.type === 'failed' ? concerns : envelope.type === 'plugins' && about ? null : ANSWERS[envelope.type];
     const theirs = plugins.waits('export');
+    if (envelope.type === 'environment') know(envelope.scenarios);
     set(reduce(state, envelope, concerns, performance.now()));
     if (sweeping) sweepOn(envelope, concerns);
     if (answered) set({ busy: { ...state.busy, [answered]: false } });
     if (envelope.type === 'failed' && concerns && under.waiting.has(concerns)) stopResuming();
     // What was saved can be taken up, with the right files or another time.
     if (envelope.type === 'failed' && (concerns === 'start' || envelope.run)) cutRuns().then(([cut]) => set({ cut: cut ?? null }));
-    if (envelope.type === 'state' && envelope.state === 'preparing') watchWorker();
     if (envelope.type === 'checkpoint') storage().then((quota) => set({ quota }));
     if (envelope.type === 'data_opened') opened.data = asked.data;
     if (envelope.type === 'model_opened') plugins.opened(opened.model?.files ?? []);
@@ -175,20 +174,6 @@ function endSweep() {
   set({ tuning: { ...state.tuning, running: false }, run: noRun(), trained: false, settings: null });
 }
 
-/** A worker that the browser ended says nothing, but its lock on the run's folder is free then. */
-function watchWorker() {
-  const run = under.run;
-  if (!run || under.watched === run || !navigator.locks) return;
-  under.watched = run;
-  // Asked for after the worker has it; its last messages may still be on their way when it is given back.
-  navigator.locks.request(lockOf(run), () => {
-    under.watched = '';
-    setTimeout(() => {
-      if (under.run === run && active(state) && state.engine === 'ready' && !state.resuming) session.gone();
-    }, 1000);
-  });
-}
-
 /** A new engine takes the run up where the crashed one had saved it. @param {string} message */
 function revive(message) {
   under.tries += 1;
@@ -230,6 +215,7 @@ const config = () =>
     shape: state.shape,
     columns: state.columns,
     regression: state.regression && !generates(state, state.task),
+    answers: generates(state, state.task),
   });
 
 /** What an adapter is opened with: the rest is its own. @returns {import('../protocol.js').RawConfig} */
@@ -292,7 +278,7 @@ const act = {
   async openStarter() {
     set({ busy: { ...state.busy, open_model: true } });
     try {
-      act.openModel({ name: 'starter', files: await fromSite(STARTER), kind: 'starter' });
+      act.openModel({ name: 'starter', files: await fromSite(STARTER.map((name) => `starter/${name}`)), kind: 'starter' });
     } catch (error) {
       set({ busy: { ...state.busy, open_model: false } });
       fail('model', error);

@@ -1,8 +1,10 @@
 // @ts-check
 /**
- * What an evaluation's numbers mean: which one tells most, which are shares, and which way is better. No words here; those are
- * under `metric.` in the locales.
+ * What an evaluation's numbers mean: which one tells most, which are shares, and which way is better. The engine lists them with
+ * its scenarios; the words are under `metric.` in the locales.
  *
+ * @typedef {import('../protocol.js').MetricInfo} MetricInfo
+ * @typedef {import('../protocol.js').ScenarioInfo} ScenarioInfo
  * @typedef {import('../protocol.js').Metrics} Metrics
  * @typedef {import('../protocol.js').Evaluation} Evaluation
  * @typedef {keyof Metrics} Metric
@@ -11,35 +13,48 @@
  *   chance: its interval has 0 in it; none where there is no interval
  */
 
-/** Every word of `metric_for_best_model`, as the engine lists them. @type {Metric[]} */
-export const METRICS = [
-  'loss', 'accuracy', 'macro_f1', 'micro_f1', 'balanced_accuracy', 'calibration_error', 'majority', 'perplexity', 'bits_per_byte', 'exact_match', 'f1',
-  'rouge1', 'rouge2', 'rougeL', 'bleu', 'entity_f1', 'parsed', 'mse', 'mae', 'r2', 'pearson',
-];
+/** The loss is everyone's, and there before the engine has told anything. @type {MetricInfo} */
+const LOSS = { id: 'loss', greater_is_better: false, share: false, default: true };
 
-/** In the order of a table, whatever the task. The majority is a mark to compare with, and no result. @type {Metric[]} */
-const SHOWN = [
-  'entity_f1', 'parsed', 'f1', 'exact_match', 'rougeL', 'rouge1', 'rouge2', 'bleu', 'perplexity', 'bits_per_byte', 'accuracy', 'macro_f1',
-  'balanced_accuracy', 'micro_f1', 'calibration_error', 'mse', 'mae', 'r2', 'pearson', 'loss',
-];
+/** Each kind of task's own, the one that tells most first. @type {MetricInfo[][]} */
+let lists = [[LOSS]];
 
-const LOWER = new Set(['loss', 'calibration_error', 'perplexity', 'bits_per_byte', 'mse', 'mae']);
-const NUMBERS = new Set(['loss', 'perplexity', 'bits_per_byte', 'bleu', 'mse', 'mae', 'r2', 'pearson']);
+/** What the engine measures; said once, with its environment. @param {ScenarioInfo[]} scenarios */
+export function know(scenarios) {
+  lists = scenarios.flatMap(({ metrics, number_metrics }) => [metrics, number_metrics]).filter((list) => list.length);
+  if (!lists.length) lists = [[LOSS]];
+}
+
+/** What a task's runs can be judged by. @param {ScenarioInfo | undefined} scenario @param {boolean} number whether a number is learnt */
+export const metricsOf = (scenario, number) => {
+  const list = number && scenario?.number_metrics.length ? scenario.number_metrics : scenario?.metrics;
+  return (list ?? [LOSS]).map(({ id }) => id);
+};
 
 /** @param {string} metric @returns {Kind} */
-export const kindOf = (metric) => ({ share: !NUMBERS.has(metric), lower: LOWER.has(metric) });
+export function kindOf(metric) {
+  const info = lists.flat().find(({ id }) => id === metric);
+  return { share: info?.share ?? false, lower: info ? !info.greater_is_better : false };
+}
 
-/** @param {Metrics | null | undefined} metrics @param {Metric} metric */
-const has = (metrics, metric) => typeof metrics?.[metric] === 'number';
+/** @param {Metrics | null | undefined} metrics @param {string} metric */
+const has = (metrics, metric) => typeof metrics?.[/** @type {Metric} */ (metric)] === 'number';
+
+/** The list of which most was measured: a task has numbers that no other has. @param {Metrics} metrics */
+function listOf(metrics) {
+  const there = (/** @type {MetricInfo[]} */ list) => list.filter(({ id }) => has(metrics, id)).length;
+  return lists.reduce((best, list) => (there(list) > there(best) ? list : best));
+}
 
 /**
- * The one that tells most. Each task has numbers that no other has, so that a further scenario needs no line here.
+ * The one that tells most.
  * @param {Metrics} metrics @returns {Metric}
  */
 export function mainMetric(metrics) {
-  // ROUGE-L beside the others is a summary's; by itself it is one of several views of a generated text.
-  if (has(metrics, 'rouge1')) return 'rougeL';
-  return /** @type {Metric[]} */ (['mse', 'entity_f1', 'f1', 'perplexity', 'accuracy']).find((metric) => has(metrics, metric)) ?? 'loss';
+  // To a person a share of right answers says more than F1 does; a share of right next tokens says nothing.
+  if (has(metrics, 'accuracy') && !has(metrics, 'perplexity')) return 'accuracy';
+  const there = listOf(metrics).filter(({ id }) => has(metrics, id));
+  return /** @type {Metric} */ ((there.find((one) => one.default) ?? there[0] ?? LOSS).id);
 }
 
 /** What there is to show, the main one first. @param {Array<Metrics | null | undefined>} all @returns {Metric[]} */
@@ -47,9 +62,11 @@ export function shownMetrics(...all) {
   const last = all.findLast((metrics) => metrics);
   if (!last) return [];
   const main = mainMetric(last);
+  // In the task's own order; what else was measured comes behind it.
+  const order = [...new Set([...listOf(last), ...lists.flat()].map(({ id }) => id))];
   // The loss of regression is its mean squared error: once is enough.
-  const some = SHOWN.filter((metric) => all.some((metrics) => has(metrics, metric)) && !(metric === 'loss' && has(last, 'mse')));
-  return [...some.filter((metric) => metric === main), ...some.filter((metric) => metric !== main)];
+  const some = order.filter((metric) => all.some((metrics) => has(metrics, metric)) && !(metric === 'loss' && has(last, 'mse')));
+  return /** @type {Metric[]} */ ([...some.filter((metric) => metric === main), ...some.filter((metric) => metric !== main)]);
 }
 
 /** A right answer is one thing, a right next token another. @param {Metric} metric @param {Metrics} metrics */

@@ -16,7 +16,7 @@
  * }} Plugins settings: by id, of those that were trained here; stored: packages in this browser's storage that belong to the base;
  *   replaced: ids under which another plugin than the loaded one is stored
  */
-import { inputRoles, scenarioOf } from './tasks.js';
+import { inputRoles, shapeFor, shapeInUse } from './tasks.js';
 
 /** As the engine has it. */
 const LONGEST_ID = 64;
@@ -83,12 +83,6 @@ export function suggestedName(state, task) {
   return name;
 }
 
-/** The rows' shape that a task's model takes. @param {State} state @param {string} task @param {string} [id] */
-export function shapeFor(state, task, id = '') {
-  const shapes = scenarioOf(state, task)?.shapes ?? [];
-  return shapes.find((shape) => shape.id === id) ?? shapes[0];
-}
-
 /** @param {State} state @param {PluginInfo} plugin */
 function fieldsOf(state, { id, task }) {
   const shape = shapeFor(state, task, state.plugins.settings[id]?.shape);
@@ -100,9 +94,9 @@ function fieldsOf(state, { id, task }) {
  * @param {State} state
  */
 export function alike(state) {
-  const { use, settings, plugins } = state;
+  const { use, plugins } = state;
   const here = pluginOf(state, use.plugin);
-  const shape = shapeFor(state, use.adapter?.task ?? settings?.task ?? '', (use.adapter ? use.settings : settings)?.shape);
+  const shape = shapeInUse(state);
   const fields = here ? fieldsOf(state, here) : shape ? inputRoles(shape).map((role) => role.id).join() : '';
   return fields ? plugins.list.filter((one) => fieldsOf(state, one) === fields) : [];
 }

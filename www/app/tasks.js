@@ -86,6 +86,19 @@ export function inputRoles(shape) {
   return [...roles.filter(({ required }) => required), ...roles.filter(({ required }) => !required)];
 }
 
+/** The rows' shape that a task's model takes. @param {State} state @param {string} task @param {string} [id] */
+export function shapeFor(state, task, id = '') {
+  const shapes = scenarioOf(state, task)?.shapes ?? [];
+  return shapes.find((shape) => shape.id === id) ?? shapes[0];
+}
+
+/** The rows' shape that the model in use takes. @param {State} state @returns {ShapeInfo | undefined} */
+export function shapeInUse(state) {
+  const { adapter, settings } = state.use;
+  const task = adapter ? adapter.task : state.settings?.task ?? '';
+  return shapeFor(state, task, (adapter ? settings : state.settings)?.shape);
+}
+
 /** What is still missing in a mapping, or chosen twice. @param {State} state @returns {{ missing: RoleInfo[], twice: [string, string] | null }} */
 export function unmapped(state) {
   const shape = shapeOf(state);

@@ -104,7 +104,7 @@ export function measurePart(act) {
   const found = region(
     h('div', { class: 'stack', 'aria-live': 'polite', 'data-testid': 'measured' }),
     (state) => [state.use.measured, state.use.measuredOn, state.busy.evaluate, state.use.progress],
-    (state) => (state.busy.evaluate ? working(state, 'phase.evaluating') : measured(state.use)),
+    (state) => (state.busy.evaluate ? working(state, 'phase.evaluating') : measured(state)),
   );
   const element = h('section', { class: 'sheet' }, h('h3', null, t('use.measure_title')), hint.element, h('div', { class: 'actions' }, measure, open), found.element);
   return {

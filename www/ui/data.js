@@ -9,7 +9,7 @@ import { int, pct, t } from '../app/i18n.js';
 /** @typedef {import('../app/store.js').State} State */
 /** @typedef {import('../protocol.js').DataSummary} DataSummary */
 
-const ACCEPT = '.csv,.tsv,.jsonl,.json,.txt,text/csv,text/tab-separated-values';
+const ACCEPT = '.csv,.tsv,.jsonl,.json,.txt,.parquet,text/csv,text/tab-separated-values';
 const MOST_BARS = 12;
 /** More classes than that are seldom meant where they are numbers. */
 const FEW_CLASSES = 20;

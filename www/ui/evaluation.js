@@ -150,8 +150,9 @@ export function matrices(...evaluations) {
   );
 }
 
-/** One evaluation outside a run. @param {State['use']} use */
-export function measured({ measured, measuredOn, warnings: remarks }) {
+/** One evaluation outside a run. @param {State} state */
+export function measured(state) {
+  const { measured, measuredOn, warnings: remarks } = state.use;
   if (!measured) return [];
   const { metrics, rows, intervals } = measured;
   /** @param {Metric} metric */
@@ -169,6 +170,6 @@ export function measured({ measured, measuredOn, warnings: remarks }) {
     typeof metrics.majority === 'number' ? h('p', null, t('use.majority', { share: pct(metrics.majority) })) : null,
     warnings(remarks, t('train.warnings'), 'measured-warnings'),
     matrices({ title: clip(measuredOn, 40), it: measured }),
-    samples(null, measured),
+    samples(state, null, measured),
   ];
 }

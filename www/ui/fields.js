@@ -3,9 +3,8 @@
 import { clip, h, setText } from './dom.js';
 import { button } from './common.js';
 import { roleName } from './tasks.js';
-import { shapeFor } from '../app/plugins.js';
 import { settingsInUse } from '../app/store.js';
-import { answerRole, inputRoles } from '../app/tasks.js';
+import { answerRole, inputRoles, shapeInUse } from '../app/tasks.js';
 import { t, told } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').State} State */
@@ -15,32 +14,29 @@ import { t, told } from '../app/i18n.js';
 /** What is typed outlives a change of language, which draws the page anew. By role; '' is the main one. @type {Record<string, string>} */
 const drafts = {};
 
-/** The rows' shape that the model in use takes. @param {State} state @returns {ShapeInfo | undefined} */
-function shapeInUse(state) {
-  const settings = settingsInUse(state);
-  return shapeFor(state, state.use.adapter?.task ?? settings?.task ?? '', settings?.shape);
-}
-
-/** Rows to try it with: held-out ones where the preview has some. @param {State} state @param {ShapeInfo} shape @returns {Example[]} */
+/**
+ * Rows to try it with: the held-out ones that the model was measured with, by role; before that those of the preview.
+ * @param {State} state @param {ShapeInfo} shape @returns {Example[]}
+ */
 export function examplesOf(state, shape) {
   const [main, ...rest] = inputRoles(shape);
-  // What came from a file is tried on the rows that are open.
-  const from = settingsInUse(state) ?? (state.use.adapter && { data: state.data, heldOut: state.heldOut, columns: state.columns });
-  const samples = state.run.after?.samples ?? [];
+  const { adapter, measured } = state.use;
+  const samples = (adapter ? measured : state.run.after)?.samples ?? [];
   // A conversation in JSON is nothing that a person would write.
-  if (!from || !main || main.id === 'messages') return [];
-  /** @param {NonNullable<State['data']>} data @returns {Example[]} */
-  const rows = (data) => {
-    const at = (/** @type {string | undefined} */ role) => data.columns.findIndex(({ name }) => role !== undefined && name === from.columns[role]);
-    const cell = (/** @type {string[]} */ row, /** @type {string | undefined} */ role) => row[at(role)]?.trim() ?? '';
-    return data.preview
-      .map((row) => ({ main: cell(row, main.id), others: Object.fromEntries(rest.map(({ id }) => [id, cell(row, id)]).filter(([, text]) => text)), known: cell(row, answerRole(shape)?.id) }))
-      .filter((one) => one.main);
-  };
-  if (from.heldOut) return rows(from.heldOut);
-  const all = from.data ? rows(from.data) : [];
-  const unseen = all.filter((one) => samples.some(({ text }) => text.includes(one.main.slice(0, 200))));
-  return unseen.length ? unseen : all;
+  if (!main || main.id === 'messages') return [];
+  const unseen = samples
+    .filter(({ fields }) => fields?.[main.id])
+    .map(({ fields, expected }) => ({ main: fields[main.id].trim(), others: Object.fromEntries(rest.map(({ id }) => [id, fields[id]?.trim() ?? '']).filter(([, text]) => text)), known: expected }));
+  if (unseen.length) return unseen;
+  // What came from a file is tried on the rows that are open.
+  const from = settingsInUse(state) ?? (adapter && { data: state.data, heldOut: state.heldOut, columns: state.columns });
+  const data = from?.heldOut ?? from?.data;
+  if (!from || !data) return [];
+  const at = (/** @type {string | undefined} */ role) => data.columns.findIndex(({ name }) => role !== undefined && name === from.columns[role]);
+  const cell = (/** @type {string[]} */ row, /** @type {string | undefined} */ role) => row[at(role)]?.trim() ?? '';
+  return data.preview
+    .map((row) => ({ main: cell(row, main.id), others: Object.fromEntries(rest.map(({ id }) => [id, cell(row, id)]).filter(([, text]) => text)), known: cell(row, answerRole(shape)?.id) }))
+    .filter((one) => one.main);
 }
 
 /** @param {() => void} submit */
@@ -90,7 +86,7 @@ export function tryFields(submit) {
     values: () => ({ text: main.value.trim(), fields: Object.fromEntries([...inputs].map(([role, { value }]) => [role, value.trim()]).filter(([, value]) => value)) }),
     /** @param {State} state */
     update(state) {
-      const wanted = [state.environment, state.use.adapter, state.use.settings, state.settings, state.run.after, state.data, state.heldOut, state.columns];
+      const wanted = [state.environment, state.use.adapter, state.use.measured, state.use.settings, state.settings, state.run.after, state.data, state.heldOut, state.columns];
       if (wanted.every((value, i) => value === shown[i])) return;
       shown = wanted;
       const shape = shapeInUse(state);

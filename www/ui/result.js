@@ -29,10 +29,10 @@ export function resultPanel(act) {
   );
   const details = region(
     h('div', { class: 'stack' }),
-    (state) => [state.run.before, state.run.after],
-    ({ run }) => [
-      samples(run.before, run.after),
-      matrices({ title: t('result.before'), it: run.before }, { title: t('result.after'), it: run.after }),
+    (state) => [state.run.before, state.run.after, state.settings, state.use.adapter, state.environment],
+    (state) => [
+      samples(state, state.run.before, state.run.after),
+      matrices({ title: t('result.before'), it: state.run.before }, { title: t('result.after'), it: state.run.after }),
     ],
   );
   const attempt = tryOut(act);

@@ -1,28 +1,47 @@
 // @ts-check
 /** Some held-out rows with what the model answers: a table of labels and numbers, or written answers side by side. */
 import { clip, h } from './dom.js';
+import { roleName } from './tasks.js';
 import { longText } from './text.js';
+import { inputRoles, shapeInUse } from '../app/tasks.js';
 import { num, pct, t } from '../app/i18n.js';
 
 /** @typedef {import('../protocol.js').Evaluation} Evaluation */
 /** @typedef {import('../protocol.js').Sample} Sample */
 
-/** @param {Evaluation | null} before @param {Evaluation | null} after */
-export function samples(before, after) {
+/** @param {import('../app/store.js').State} state @param {Evaluation | null} before @param {Evaluation | null} after */
+export function samples(state, before, after) {
   if (!after?.samples.length) return null;
   // The same held-out rows come in both evaluations, as a rule in the same order; two rows may begin alike.
   const same = (/** @type {Sample | undefined} */ a, /** @type {Sample} */ b) => a !== undefined && a.text === b.text && a.expected === b.expected;
   const earlier = after.samples.map((sample, i) => (same(before?.samples[i], sample) ? before?.samples[i] : before?.samples.find((one) => same(one, sample))));
   const title = t(before ? 'result.samples' : 'use.samples');
   const written = !after.labels.length && typeof after.metrics.mse !== 'number';
-  return h('section', null, h('h3', null, title), written ? answers(before !== null, after.samples, earlier) : table(title, before !== null, after, earlier));
+  const shape = shapeInUse(state);
+  const roles = shape ? inputRoles(shape).map(({ id }) => id) : [];
+  return h('section', null, h('h3', null, title), written ? answers(before !== null, after.samples, earlier, roles) : table(title, before !== null, after, earlier));
+}
+
+/**
+ * What a row gave the model: its parts by name, the main one first; as one text where that is no part of its own (a conversation).
+ * @param {Sample} sample @param {string[]} roles
+ */
+function given({ text, fields }, roles) {
+  const there = roles.filter((role) => fields?.[role]);
+  const parts = there.map((role) => ({ role, name: roleName(role), text: fields[role] }));
+  if (!parts.length || parts[0].role !== roles[0]) parts.unshift({ role: '', name: t('result.asked'), text });
+  return h(
+    'div',
+    { class: 'sample-asked' },
+    parts.flatMap(({ role, name, text }, i) => [h('p', { class: 'example-name' }, name), longText(text, { most: 300, testid: i ? `sample-${role}` : 'sample-asked', ends: i === 0 })]),
+  );
 }
 
 /** @param {string} text */
 const plain = (text) => text.trim().toLowerCase();
 
-/** @param {boolean} both @param {Sample[]} all @param {Array<Sample | undefined>} earlier */
-function answers(both, all, earlier) {
+/** @param {boolean} both @param {Sample[]} all @param {Array<Sample | undefined>} earlier @param {string[]} roles */
+function answers(both, all, earlier, roles) {
   /** @param {string} name @param {string} text @param {string} tone @param {string} testid */
   const box = (name, text, tone, testid) => h('div', { class: `said ${tone}` }, h('p', { class: 'example-name' }, name), longText(text, { most: 280, testid }));
   /** @param {Sample} sample */
@@ -35,7 +54,7 @@ function answers(both, all, earlier) {
       return h(
         'article',
         { class: 'sample', 'data-testid': 'sample' },
-        h('div', { class: 'sample-asked' }, h('p', { class: 'example-name' }, t('result.asked')), longText(sample.text, { most: 300, testid: 'sample-asked', ends: true })),
+        given(sample, roles),
         h(
           'div',
           { class: 'sample-answers' },

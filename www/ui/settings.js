@@ -5,10 +5,10 @@ import { tuningPart } from './tuning.js';
 import { loadButton, loadedPart, yamlPart } from './yaml.js';
 import { examples } from './text.js';
 import { scenarioName, shapeName } from './tasks.js';
-import { FIELDS, MODULES, namedField, taken, unreadable } from '../app/config.js';
-import { METRICS } from '../app/metrics.js';
+import { FIELDS, METRICS_OF_TASK, MODULES, namedField, taken, unreadable } from '../app/config.js';
+import { metricsOf } from '../app/metrics.js';
 import { occupied } from '../app/store.js';
-import { generates } from '../app/tasks.js';
+import { generates, scenarioOf } from '../app/tasks.js';
 import { bytes, compact, int, pct, t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').State} State */
@@ -83,7 +83,16 @@ function heldOutPart() {
 }
 
 /** A choice in words; metrics have theirs where results are shown. @param {Field} field @param {string} option */
-const optionName = ({ key, options }, option) => t(options === METRICS ? `metric.${option}` : `fields.${key}.${option}`);
+const optionName = ({ key, options }, option) => t(options === METRICS_OF_TASK ? `metric.${option}` : `fields.${key}.${option}`);
+
+/** @param {Field} field @param {string[]} options */
+const listed = (field, options) => options.map((option) => h('option', { value: option }, optionName(field, option)));
+
+/** The metrics of the task at hand, and the one that is chosen, as a file can name any: the engine says what is wrong with it. @param {State} state @param {string} value */
+function metricsHere(state, value) {
+  const there = metricsOf(scenarioOf(state, state.task), state.regression);
+  return !value || there.includes(/** @type {any} */ (value)) ? there : [...there, value];
+}
 
 /** @param {Field} field @param {(key: string, value: string) => void} setField */
 function fieldPart(field, setField) {
@@ -97,11 +106,12 @@ function fieldPart(field, setField) {
 
   const control =
     kind === 'choice'
-      ? h('select', { id, 'data-testid': id, ...described }, h('option', { value: '' }, ''), (field.options ?? []).map((option) => h('option', { value: option }, optionName(field, option))))
+      ? h('select', { id, 'data-testid': id, ...described }, h('option', { value: '' }, ''), listed(field, Array.isArray(field.options) ? field.options : []))
       : h('input', { id, 'data-testid': id, type: 'text', inputmode: kind === 'integer' ? 'numeric' : 'decimal', autocomplete: 'off', spellcheck: 'false', ...described });
   control.addEventListener(kind === 'choice' ? 'change' : 'input', () => setField(key, control.value.trim()));
   /** @type {import('../protocol.js').Plan['config'] | null} */
   let shown = null;
+  let offered = '';
   const element = h('label', { class: 'field', for: id }, name, control, hint, wrong);
   return {
     element,
@@ -109,6 +119,11 @@ function fieldPart(field, setField) {
     update(state) {
       element.hidden = (key === 'validation_split' && state.heldOut !== null) || Boolean(field.answers && !generates(state, state.task));
       const value = state.form[key] ?? '';
+      if (field.options === METRICS_OF_TASK) {
+        const options = metricsHere(state, value);
+        if (options.join() !== offered) control.replaceChildren(/** @type {HTMLElement} */ (control.firstElementChild), ...listed(field, options));
+        offered = options.join();
+      }
       if (control.value.trim() !== value) control.value = value;
       const odd = unreadable(state.form).includes(key);
       const failure = state.trouble.settings;

@@ -113,6 +113,9 @@ section! {
         batch_size: usize = whole(1, 65_536).or(8.0);
         /// Micro-batches an optimizer step.
         gradient_accumulation_steps: usize = whole(1, 65_536).or(1.0);
+        /// Put whole prompts with their answers side by side into sequences of `model.max_seq_length` tokens, each seeing
+        /// itself alone, instead of padding every one (TRL's `packing`, strategy `bfd`); plain text is in full blocks anyway.
+        packing: bool = flag(false);
         /// Keep one block's activations at a time and compute the others again: less memory, a third more work.
         gradient_checkpointing: bool = flag(false);
         /// What the blocks compute in: 16 bits on a hardware GPU that has them (`auto`), in any case (`fp16`), or 32 (`no`).

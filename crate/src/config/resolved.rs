@@ -152,6 +152,10 @@ impl Config {
             let got = format!("`{}` with training.method full", self.model.quantization.as_str());
             errors.push(Error::config("model.quantization", "auto or none, or training.method lora", got));
         }
+        if self.training.packing && self.task.classifies() {
+            let got = format!("true with task {}", self.task.as_str());
+            errors.push(Error::config("training.packing", "false, or a task whose answers are written", got));
+        }
         let data = &self.data;
         if let (Some(text), true) = (&data.text_column, data.text_column == data.label_column) {
             let got = format!("`{text}` for both");

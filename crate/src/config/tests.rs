@@ -27,6 +27,10 @@ fn defaults_are_the_fields() {
     assert_eq!((config.lora.r, config.lora.lora_alpha, config.lora.lora_dropout), (8, 16.0, 0.0));
     assert_eq!(config.lora.target_modules, TARGET_MODULES);
     assert_eq!(config.model.max_seq_length, 128);
+    assert!(!config.training.packing);
+    for task in ["text-generation", "question-answering", "summarization", "entity-tagging"] {
+        assert!(resolve(&format!("{{task: {task}, training: {{packing: true}}}}")).expect(task).training.packing);
+    }
     assert_eq!(resolve("training: {method: full}").expect("full").training.learning_rate, 1e-4);
 }
 
@@ -103,6 +107,7 @@ fn bad_values_are_refused_by_key() {
         ("training: {adam_beta2: .nan}", "training.adam_beta2"),
         ("training: {adam_epsilon: 0}", "training.adam_epsilon"),
         ("training: {lr_scheduler_type: step}", "training.lr_scheduler_type"),
+        ("training: {packing: true}", "training.packing"),
         ("training: {warmup_ratio: 1.5}", "training.warmup_ratio"),
         ("training: {warmup_ratio: 0.1, warmup_steps: 5}", "training.warmup_ratio"),
         ("training: {max_grad_norm: -1}", "training.max_grad_norm"),
@@ -236,7 +241,8 @@ fn document(key: &Key, value: &str) -> String {
 }
 
 /// Keys that are refused without another one, or with another task.
-const DEPENDENT: [&str; 4] = [
+const DEPENDENT: [&str; 5] = [
+    "training.packing",
     "training.metric_for_best_model",
     "training.load_best_model_at_end",
     "training.early_stopping_patience",

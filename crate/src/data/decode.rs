@@ -23,7 +23,6 @@ const MAGIC: &[(&[u8], &str, &str)] = &[
     (b"\xD0\xCF\x11\xE0", "an old Excel or Word file", "Save the sheet as CSV (UTF-8)."),
     (b"\x1F\x8B", "a gzip file", "Unpack it first."),
     (b"%PDF", "a PDF file", "Export the text as CSV or plain text."),
-    (b"PAR1", "a Parquet file", "Export it as CSV or JSON lines."),
     (b"SQLite format 3", "an SQLite database", "Export the table as CSV."),
 ];
 

@@ -1,7 +1,7 @@
 //! From a table to a task's examples: which columns, which labels, which rows cannot be used.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::shape::{Fields, Mapping, Role};
 use super::table::{Skipped, Table};
@@ -32,6 +32,8 @@ pub struct Exchange {
     pub answers: Vec<String>,
     /// The longest part of the last turn, which is shortened where the whole is too long.
     pub long: Option<String>,
+    /// Turns behind the last answer were left out: nobody answers them.
+    pub trailing: bool,
 }
 
 impl Exchange {
@@ -69,6 +71,8 @@ pub struct Example {
     pub target: Target,
     /// Where answers are learnt.
     pub exchange: Option<Exchange>,
+    /// What the row says by role, of the few rows that are shown.
+    pub fields: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -143,6 +147,7 @@ pub fn exchanges(
                 text: exchange.prompt().to_owned(),
                 target: Target::None,
                 exchange: Some(exchange),
+                fields: BTreeMap::new(),
             }),
             Err(reason) => found.skipped.push(number, short_reason(&reason)),
         }
@@ -155,6 +160,14 @@ pub fn exchanges(
         return Err(Error::data(&table.name, message, "Choose other columns, or another data.shape."));
     }
     found.warnings.extend(found.skipped.sentence(&table.name));
+    let trailing =
+        found.rows.iter().filter_map(|row| row.exchange.as_ref()).filter(|exchange| exchange.trailing).count();
+    if trailing > 0 {
+        let (name, rows) = (&table.name, found.rows.len());
+        found.warnings.push(format!(
+            "{name}: {trailing} of {rows} conversations go on after the assistant's last turn; what nobody answers is left out"
+        ));
+    }
     Ok(found)
 }
 
@@ -212,7 +225,7 @@ pub fn examples(table: &Table, mapping: &Mapping, source: LabelSource<'_>) -> Re
         match target {
             Ok(target) => {
                 let text = table.cell(row, text_column).to_owned();
-                found.rows.push(Example { row: number, text, target, exchange: None });
+                found.rows.push(Example { row: number, text, target, exchange: None, fields: BTreeMap::new() });
             }
             Err(reason) => found.skipped.push(number, reason),
         }

@@ -1,13 +1,14 @@
 //! Bytes of a data file in, a [`Table`] of text cells out; from a table, the [`Examples`] of a task.
 //!
 //! Every row that cannot be used is counted and named. Rows are numbered as an editor shows them: by the line where
-//! the row begins (by the item's number in a JSON array), from 1.
+//! the row begins (by the item's number in a JSON array or a Parquet file), from 1.
 
 mod conversation;
 mod decode;
 mod delimited;
 mod examples;
 mod json;
+mod parquet;
 mod shape;
 mod split;
 mod squad;

@@ -1,5 +1,7 @@
 //! The shapes that rows of examples come in, and which of a table's columns plays which part in one.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{examples::missing_column, table::Table};
@@ -26,60 +28,43 @@ words! {
     }
 }
 
-words! {
-    /// The part that a column plays.
-    Role {
-        Text = "text",
-        Label = "label",
-        Prompt = "prompt",
-        Input = "input",
-        Completion = "completion",
-        Messages = "messages",
-        System = "system",
-        Question = "question",
-        Context = "context",
-        Answer = "answer",
-        Summary = "summary",
-    }
+/// The table of parts: the word of each, and the key that names its column.
+macro_rules! roles {
+    ($($variant:ident = $word:literal => $column:ident),+ $(,)?) => {
+        words! {
+            /// The part that a column plays.
+            Role { $($variant = $word),+ }
+        }
+
+        impl Role {
+            /// The configured column.
+            pub fn column(self, data: &DataConfig) -> Option<&str> {
+                match self { $(Self::$variant => data.$column.as_deref()),+ }
+            }
+
+            /// Configures the column.
+            pub fn set_column(self, data: &mut DataConfig, name: String) {
+                match self { $(Self::$variant => data.$column = Some(name)),+ }
+            }
+        }
+    };
+}
+
+roles! {
+    Text = "text" => text_column,
+    Label = "label" => label_column,
+    Prompt = "prompt" => prompt_column,
+    Input = "input" => input_column,
+    Completion = "completion" => completion_column,
+    Messages = "messages" => messages_column,
+    System = "system" => system_column,
+    Question = "question" => question_column,
+    Context = "context" => context_column,
+    Answer = "answer" => answer_column,
+    Summary = "summary" => summary_column,
 }
 
 impl Role {
-    /// The configured column.
-    pub fn column(self, data: &DataConfig) -> Option<&str> {
-        let column = match self {
-            Self::Text => &data.text_column,
-            Self::Label => &data.label_column,
-            Self::Prompt => &data.prompt_column,
-            Self::Input => &data.input_column,
-            Self::Completion => &data.completion_column,
-            Self::Messages => &data.messages_column,
-            Self::System => &data.system_column,
-            Self::Question => &data.question_column,
-            Self::Context => &data.context_column,
-            Self::Answer => &data.answer_column,
-            Self::Summary => &data.summary_column,
-        };
-        column.as_deref()
-    }
-
-    /// Configures the column.
-    pub fn set_column(self, data: &mut DataConfig, name: String) {
-        let column = match self {
-            Self::Text => &mut data.text_column,
-            Self::Label => &mut data.label_column,
-            Self::Prompt => &mut data.prompt_column,
-            Self::Input => &mut data.input_column,
-            Self::Completion => &mut data.completion_column,
-            Self::Messages => &mut data.messages_column,
-            Self::System => &mut data.system_column,
-            Self::Question => &mut data.question_column,
-            Self::Context => &mut data.context_column,
-            Self::Answer => &mut data.answer_column,
-            Self::Summary => &mut data.summary_column,
-        };
-        *column = Some(name);
-    }
-
     /// Whether it is what a model is to say, not what it is given.
     pub fn answers(self) -> bool {
         matches!(self, Self::Label | Self::Completion | Self::Answer | Self::Summary)
@@ -162,7 +147,7 @@ impl Mapping {
     }
 
     /// Column by role, for a shell.
-    pub fn by_role(&self) -> std::collections::BTreeMap<String, String> {
+    pub fn by_role(&self) -> BTreeMap<String, String> {
         self.columns.iter().map(|(role, name)| (role.as_str().to_owned(), name.clone())).collect()
     }
 
@@ -239,6 +224,15 @@ impl Mapping {
             }
         }
         Ok(Self { shape, columns })
+    }
+
+    /// What a row gives the model, by role, cut to `most` characters each. A conversation is left out: JSON is nothing to show.
+    pub fn given(&self, table: &Table, row: usize, most: usize) -> BTreeMap<String, String> {
+        let fields = self.fields(table, row);
+        let roles =
+            self.columns.iter().map(|(role, _)| *role).filter(|role| !role.answers() && *role != Role::Messages);
+        let cut = |cell: &str| cell.chars().take(most).collect::<String>();
+        roles.filter_map(|role| Some((role.as_str().to_owned(), cut(fields.get(role)?)))).collect()
     }
 
     /// A row's cells.

@@ -103,6 +103,7 @@ mod tests {
             text: String::new(),
             target: Target::Class(*class),
             exchange: None,
+            fields: BTreeMap::new(),
         };
         (2..).zip(classes).map(example).collect()
     }

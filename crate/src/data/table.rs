@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{MOST_BYTES, MOST_COLUMNS, MOST_NAMED, decode, delimited, json, squad};
+use super::{MOST_BYTES, MOST_COLUMNS, MOST_NAMED, decode, delimited, json, parquet, squad};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Format {
     Json,
     /// One text a line, in one column `text`.
     Txt,
+    /// Columns with their types, packed.
+    Parquet,
 }
 
 impl Format {
@@ -27,6 +29,7 @@ impl Format {
             Self::Jsonl => "jsonl",
             Self::Json => "json",
             Self::Txt => "txt",
+            Self::Parquet => "parquet",
         }
     }
 }
@@ -101,6 +104,12 @@ impl Table {
             let message = format!("{} MiB; at most {} MiB can be read", bytes.len() >> 20, MOST_BYTES >> 20);
             return Err(Error::data(name, message, "Split the file and use a part of it."));
         }
+        if parquet::looks_like(bytes) {
+            return parquet::read(name, bytes);
+        }
+        if extension(name) == "parquet" {
+            return Err(no_parquet(name, bytes));
+        }
         let decoded = decode::decode(name, bytes)?;
         let text = decoded.text.as_ref();
         if text.trim().is_empty() {
@@ -173,6 +182,11 @@ impl Table {
         self.lines.get(row).copied().unwrap_or_default()
     }
 
+    /// The row of that number.
+    pub fn find(&self, number: u64) -> Option<usize> {
+        self.lines.binary_search(&number).ok()
+    }
+
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column == name)
     }
@@ -201,11 +215,26 @@ enum Choice {
     Delimited(u8),
 }
 
+/// In small letters; empty where there is none.
+fn extension(name: &str) -> String {
+    name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()).unwrap_or_default()
+}
+
+/// A file that is called one and does not begin as one.
+fn no_parquet(name: &str, bytes: &[u8]) -> Error {
+    if bytes.starts_with(b"version https://git-lfs") {
+        let message = "this is a pointer to a Parquet file in Git LFS, not the file";
+        return Error::data(name, message, "Fetch the file itself: `git lfs pull`, or download it from its page.");
+    }
+    let message =
+        if bytes.is_empty() { "the file is empty" } else { "this does not begin as a Parquet file does (PAR1)" };
+    Error::data(name, message, "Download or write the file again; a file of another kind needs its own ending.")
+}
+
 /// The content decides between the JSON forms; the extension decides the rest, and for other extensions the content.
 fn choose(name: &str, text: &str) -> Choice {
-    let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()).unwrap_or_default();
     let first = text.trim_start().chars().next();
-    match extension.as_str() {
+    match extension(name).as_str() {
         "jsonl" | "ndjson" | "json" => match first {
             _ if squad::looks_like(text) => Choice::Squad,
             Some('[') => Choice::Json,

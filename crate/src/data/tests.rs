@@ -117,6 +117,9 @@ fn what_is_no_text_is_refused_by_name() {
     {
         assert!(refused("a.csv", magic).contains(what));
     }
+    assert!(refused("a.parquet", b"text,label\na,b\n").contains("does not begin as a Parquet file does"));
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    assert!(refused("a.parquet", pointer).contains("Git LFS"));
 }
 
 #[test]
@@ -339,6 +342,21 @@ fn validation_rows_keep_the_training_labels() {
     assert_eq!(found.skipped.named[0].reason, "unknown label `mixed`");
     let error = mapped(&read("v.csv", "text,label\na,x\nb,y\n"), known).expect_err("no known label").to_string();
     assert!(error.contains("no row can be used") && error.contains("unknown label `x`"), "{error}");
+}
+
+#[test]
+fn a_rows_parts_are_given_by_role_and_cut() {
+    let table = read("q.csv", "question,context,answer\nWho?,\"Ada\nwrote it.\",Ada\nWhen?, ,1843\n");
+    let mapping = Task::QuestionAnswering.mapping(&table, &data()).expect("a mapping");
+    let given = |row: usize, most: usize| mapping.given(&table, row, most).into_iter().collect::<Vec<_>>();
+    let pair = |role: &str, text: &str| (role.to_owned(), text.to_owned());
+    assert_eq!(given(0, 100), [pair("context", "Ada\nwrote it."), pair("question", "Who?")]);
+    assert_eq!(given(0, 2), [pair("context", "Ad"), pair("question", "Wh")]);
+    assert_eq!(given(1, 100), [pair("question", "When?")]);
+    assert_eq!((table.find(2), table.find(3), table.find(4)), (Some(0), None, Some(1)));
+    let chat = read("c.jsonl", "{\"system\": \"S\", \"messages\": [{\"role\": \"user\", \"content\": \"q\"}]}\n");
+    let mapping = Task::TextGeneration.mapping(&chat, &data()).expect("a mapping");
+    assert_eq!(mapping.given(&chat, 0, 9).into_iter().collect::<Vec<_>>(), [pair("system", "S")]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ts_rs::TS;
 use crate::config::rule::words;
 
 macro_rules! metrics {
-    ($($(#[doc = $doc:literal])+ $field:ident: $variant:ident = $word:literal, $better:ident;)+) => {
+    ($($(#[doc = $doc:literal])+ $field:ident: $variant:ident = $word:literal, $better:ident, $unit:ident;)+) => {
         /// Numbers by the field's names; what does not apply to the task is absent.
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
         pub struct Metrics {
@@ -29,6 +29,14 @@ macro_rules! metrics {
                 match self {
                     Self::Loss => false,
                     $(Self::$variant => metrics!(@ $better)),+
+                }
+            }
+
+            /// From 0 to 1, as a person reads a percentage.
+            pub fn is_share(self) -> bool {
+                match self {
+                    Self::Loss => false,
+                    $(Self::$variant => metrics!(@ $unit)),+
                 }
             }
 
@@ -58,47 +66,49 @@ macro_rules! metrics {
     };
     (@ higher) => { true };
     (@ lower) => { false };
+    (@ share) => { true };
+    (@ number) => { false };
 }
 
 metrics! {
     /// Share of right answers (of right next tokens in a language model).
-    accuracy: Accuracy = "accuracy", higher;
+    accuracy: Accuracy = "accuracy", higher, share;
     /// Mean of the classes' F1.
-    macro_f1: MacroF1 = "macro_f1", higher;
+    macro_f1: MacroF1 = "macro_f1", higher, share;
     /// F1 over all classes together.
-    micro_f1: MicroF1 = "micro_f1", higher;
+    micro_f1: MicroF1 = "micro_f1", higher, share;
     /// Mean of the classes' recall.
-    balanced_accuracy: BalancedAccuracy = "balanced_accuracy", higher;
+    balanced_accuracy: BalancedAccuracy = "balanced_accuracy", higher, share;
     /// Expected calibration error: how far confidence is from accuracy.
-    calibration_error: CalibrationError = "calibration_error", lower;
+    calibration_error: CalibrationError = "calibration_error", lower, share;
     /// Share of the most frequent class: what always answering it would score.
-    majority: Majority = "majority", higher;
+    majority: Majority = "majority", higher, share;
     /// e to the mean loss a token.
-    perplexity: Perplexity = "perplexity", lower;
+    perplexity: Perplexity = "perplexity", lower, number;
     /// Loss in bits over the bytes of the text that it writes: comparable between tokenizers.
-    bits_per_byte: BitsPerByte = "bits_per_byte", lower;
+    bits_per_byte: BitsPerByte = "bits_per_byte", lower, number;
     /// Share of answers that are an accepted one, in SQuAD's normal form.
-    exact_match: ExactMatch = "exact_match", higher;
+    exact_match: ExactMatch = "exact_match", higher, share;
     /// Overlap of an answer's words with an accepted one's, as SQuAD counts it.
-    f1: F1 = "f1", higher;
+    f1: F1 = "f1", higher, share;
     /// Overlap of single words with the reference (F-measure).
-    rouge1: Rouge1 = "rouge1", higher;
+    rouge1: Rouge1 = "rouge1", higher, share;
     /// Overlap of pairs of words.
-    rouge2: Rouge2 = "rouge2", higher;
+    rouge2: Rouge2 = "rouge2", higher, share;
     /// Longest common subsequence of words.
-    rouge_l: RougeL = "rougeL", higher;
+    rouge_l: RougeL = "rougeL", higher, share;
     /// Corpus BLEU, from 0 to 100.
-    bleu: Bleu = "bleu", higher;
+    bleu: Bleu = "bleu", higher, number;
     /// F1 over entities, each with its type.
-    entity_f1: EntityF1 = "entity_f1", higher;
+    entity_f1: EntityF1 = "entity_f1", higher, share;
     /// Share of answers that are the JSON that was asked for.
-    parsed: Parsed = "parsed", higher;
+    parsed: Parsed = "parsed", higher, share;
     /// Mean squared error.
-    mse: Mse = "mse", lower;
+    mse: Mse = "mse", lower, number;
     /// Mean absolute error.
-    mae: Mae = "mae", lower;
+    mae: Mae = "mae", lower, number;
     /// Share of the variance that is explained.
-    r2: R2 = "r2", higher;
+    r2: R2 = "r2", higher, number;
     /// Pearson's correlation.
-    pearson: Pearson = "pearson", higher;
+    pearson: Pearson = "pearson", higher, number;
 }

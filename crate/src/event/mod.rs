@@ -14,8 +14,9 @@ use crate::{
     config::RawConfig,
     generate::{Finish, Sampling},
     plugin::PluginInfo,
-    scenario::ScenarioInfo,
+    scenario::{MetricInfo, ScenarioInfo},
     sweep::{Sweep, SweepStep, TrialResult},
+    tokenizer::Message,
 };
 
 pub use run::{
@@ -125,6 +126,11 @@ pub enum Command {
         #[serde(default)]
         #[ts(as = "Option<Vec<BTreeMap<String, String>>>", optional)]
         fields: Vec<BTreeMap<String, String>>,
+        /// The conversation that each text ends, for text generation: all its turns are put to the model. Other tasks are
+        /// asked the text alone. As many as there are texts, or none.
+        #[serde(default)]
+        #[ts(as = "Option<Vec<Vec<Message>>>", optional)]
+        messages: Vec<Vec<Message>>,
         /// The plugin that answers; the current model when absent.
         #[serde(default)]
         #[ts(optional = nullable)]
@@ -142,6 +148,16 @@ pub enum Command {
         #[serde(default)]
         #[ts(optional = nullable)]
         apply_chat_template: Option<bool>,
+        /// Answers beside those that the same plugin is making; their places go on from theirs. Where none is made, as
+        /// without it.
+        #[serde(default)]
+        #[ts(optional, as = "Option<bool>")]
+        join: bool,
+    },
+    /// Break off the answer to one text, by its place: nobody waits for it any more, and no [`Event::Prediction`] comes.
+    Cancel {
+        #[ts(type = "number")]
+        index: u64,
     },
     /// Hand out what was trained, a piece at a time: answered by [`Event::ExportStarted`], an [`Event::ExportChunk`] a
     /// piece and [`Event::Exported`]. [`Command::Stop`] breaks it off.
@@ -361,7 +377,7 @@ pub struct ModelSummary {
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
 pub struct DataSummary {
     pub name: String,
-    /// `csv`, `tsv`, `jsonl`, `json` or `txt`.
+    /// `csv`, `tsv`, `jsonl`, `json`, `txt` or `parquet`.
     pub format: String,
     pub encoding: String,
     pub columns: Vec<Column>,
@@ -451,6 +467,8 @@ pub struct Plan {
     pub training_bytes: u64,
     #[ts(type = "number")]
     pub activation_bytes: u64,
+    /// What the run is measured by, the one that tells most first.
+    pub metrics: Vec<MetricInfo>,
     /// The whole configuration with every default filled in, and the same as YAML.
     pub config: Box<RawConfig>,
     pub config_yaml: String,
@@ -498,4 +516,17 @@ pub struct Failure {
     pub message: String,
     /// What the person can change.
     pub advice: String,
+    /// Where a program may do something about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kind: Option<FailureKind>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// A prompt has more tokens than the model reads.
+    TooLong,
+    /// The device's tensors are gone.
+    DeviceLost,
+    OutOfMemory,
 }

@@ -106,6 +106,9 @@ pub struct ClassScore {
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
 pub struct Sample {
     pub text: String,
+    /// The row's parts by role, without those that are to be answered; empty on the way, and where the row is its own text.
+    #[serde(default)]
+    pub fields: BTreeMap<String, String>,
     pub expected: String,
     pub predicted: String,
     pub confidence: f64,

@@ -3,7 +3,7 @@
 use super::{Delta, Generation, Prompt, Sampling};
 use crate::{
     apply::{Applied, Asked},
-    config::Method,
+    config::{Method, Task},
     data::{Fields, Role, Shape},
     error::{Error, Result},
     event::{Event, Phase, Prediction, TextDelta},
@@ -20,24 +20,33 @@ const TOKEN_BYTES: usize = 32;
 /// Answers to some texts.
 pub struct Answering {
     generation: Generation,
-    /// Whether each answer's text has begun: the white space before it parts it from its prompt. Empty where an answer goes
+    /// Whether each answer's text has begun: the white space before it parts it from its prompt. None where an answer goes
     /// on from its prompt as it is.
-    begun: Vec<bool>,
+    begun: Vec<Option<bool>>,
 }
 
 impl Answering {
     /// # Errors
     /// A text that cannot be asked: too long, or without a part that its task needs.
     pub fn new(applied: &Applied, asked: &Asked, sampling: &Sampling) -> Result<Self> {
-        sampling.check()?;
-        let (ids, begun) = match applied.config.data.shape {
-            Some(shape) if applied.config.task.scenario().learns(shape) == Learns::Answers => {
-                (as_trained(applied, shape, asked)?, vec![false; asked.texts.len()])
-            }
-            _ => (plain(applied, asked)?, Vec::new()),
-        };
-        let prompts = ids.into_iter().map(|ids| Prompt { ids, sampling: sampling.clone() }).collect();
+        let (prompts, begun) = prompts(applied, asked, sampling)?;
         Ok(Self { generation: Generation::new(&applied.folder, prompts)?, begun })
+    }
+
+    /// Further texts for the same model; their places go on from those before.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; the answers under way go on.
+    pub fn join(&mut self, applied: &Applied, asked: &Asked, sampling: &Sampling) -> Result<()> {
+        let (prompts, begun) = prompts(applied, asked, sampling)?;
+        self.generation.extend(&applied.folder, prompts)?;
+        self.begun.extend(begun);
+        Ok(())
+    }
+
+    /// Breaks one answer off.
+    pub fn cancel(&mut self, row: usize) {
+        self.generation.cancel(row);
     }
 
     /// One step; whether there are more.
@@ -61,7 +70,7 @@ impl Answering {
         for Delta { row, mut text, tokens, finished } in deltas {
             let index = row as u64;
             let mut label = self.generation.text(row);
-            if let Some(begun) = self.begun.get_mut(row) {
+            if let Some(Some(begun)) = self.begun.get_mut(row) {
                 label = label.trim_start();
                 if !*begun {
                     text = text.trim_start().to_owned();
@@ -85,6 +94,42 @@ impl Answering {
     }
 }
 
+/// The tokens of what is asked, and for each whether white space before its answer is left out (`Answering::begun`).
+fn prompts(applied: &Applied, asked: &Asked, sampling: &Sampling) -> Result<(Vec<Prompt>, Vec<Option<bool>>)> {
+    sampling.check()?;
+    let scenario = applied.config.task.scenario();
+    let shape = applied.config.data.shape.filter(|shape| scenario.learns(*shape) == Learns::Answers);
+    let talks = applied.config.task == Task::TextGeneration && !asked.messages.is_empty();
+    let (ids, begun) = match shape {
+        _ if talks => (conversations(applied, asked)?, Some(false)),
+        Some(shape) => (as_trained(applied, shape, asked)?, Some(false)),
+        None => (plain(applied, asked)?, None),
+    };
+    let begun = vec![begun; ids.len()];
+    Ok((ids.into_iter().map(|ids| Prompt { ids, sampling: sampling.clone() }).collect(), begun))
+}
+
+/// Whole conversations: in the model's chat template, or as a transcript where it has none or has learnt plain text.
+fn conversations(applied: &Applied, asked: &Asked) -> Result<Vec<Vec<u32>>> {
+    let mut config = applied.config.clone();
+    let plain = (config.data.shape == Some(Shape::Text)).then_some(false);
+    config.data.apply_chat_template = asked.chat.or(config.data.apply_chat_template).or(plain);
+    let prompter = Prompter::new(&config, applied.folder.clone())?;
+    let ids = |(index, turns): (usize, &Vec<Message>)| {
+        if turns.last().is_none_or(|turn| turn.role == "assistant") {
+            let message = format!("Conversation {} ends without a turn that is to be answered.", index + 1);
+            return Err(Error::session(message, "End it with what the user says."));
+        }
+        fits(&applied.folder, index, turns.iter().map(|turn| turn.content.len()).sum())?;
+        prompter.ask(turns)
+    };
+    if asked.messages.len() != asked.texts.len() {
+        let message = format!("{} conversations beside {} texts.", asked.messages.len(), asked.texts.len());
+        return Err(Error::session(message, "Give one beside each text, or none at all."));
+    }
+    asked.messages.iter().enumerate().map(ids).collect()
+}
+
 /// Prompts as the model has learnt to answer them.
 fn as_trained(applied: &Applied, shape: Shape, asked: &Asked) -> Result<Vec<Vec<u32>>> {
     let mut config = applied.config.clone();
@@ -106,7 +151,7 @@ fn as_trained(applied: &Applied, shape: Shape, asked: &Asked) -> Result<Vec<Vec<
             })?;
             cells.push((role, cell));
         }
-        cells.iter().try_for_each(|(_, cell)| fits(&applied.folder, index, cell))?;
+        cells.iter().try_for_each(|(_, cell)| fits(&applied.folder, index, cell.len()))?;
         let exchange = config.task.scenario().ask(shape, &Fields::new(cells)).map_err(|why| {
             Error::session(format!("Prompt {} cannot be asked: {why}.", index + 1), "Give it what is missing.")
         })?;
@@ -139,7 +184,7 @@ fn plain(applied: &Applied, asked: &Asked) -> Result<Vec<Vec<u32>>> {
 /// # Errors
 /// A text that is too long for the model, before much is done with it.
 pub fn prompt_ids(folder: &Folder, template: Option<&ChatTemplate>, index: usize, text: &str) -> Result<Vec<u32>> {
-    fits(folder, index, text)?;
+    fits(folder, index, text.len())?;
     let tokenizer = &folder.tokenizer;
     match template {
         Some(template) => tokenizer.encode_chat(&template.render(&[Message::new("user", text)], true)?),
@@ -154,16 +199,14 @@ fn without_end(mut ids: Vec<u32>, suffix: &[u32]) -> Vec<u32> {
 }
 
 /// A text that has surely more tokens than the model reads is refused before it is tokenized.
-fn fits(folder: &Folder, index: usize, text: &str) -> Result<()> {
+fn fits(folder: &Folder, index: usize, bytes: usize) -> Result<()> {
     let longest = folder.config().longest();
     let most = longest.saturating_mul(TOKEN_BYTES);
-    if text.len() <= most {
+    if bytes <= most {
         return Ok(());
     }
-    let message = format!(
-        "Prompt {} has {} bytes; the model reads {longest} tokens, and a text of more than {most} bytes has more.",
-        index + 1,
-        text.len()
-    );
-    Err(Error::session(message, "Shorten it."))
+    Err(Error::too_long(format!(
+        "Prompt {} has {bytes} bytes; the model reads {longest} tokens, and a text of more than {most} bytes has more.",
+        index + 1
+    )))
 }

@@ -102,23 +102,23 @@ impl Generation {
     /// A prompt that is too long for the model, or sampling that means nothing.
     pub fn new(folder: &Folder, prompts: Vec<Prompt>) -> Result<Self> {
         let mut all = Self::default();
-        for prompt in prompts {
-            all.push(folder, prompt)?;
-        }
+        all.extend(folder, prompts)?;
         // Prompts of one length have no padding between them.
         all.waiting.make_contiguous().sort_by_key(|row| all.rows[*row].prompt.len());
         Ok(all)
     }
 
-    /// One more prompt, which waits for its turn; gives back its place.
+    /// Further prompts, which wait for their turn; their places go on from those before. What is drawn for them is what
+    /// would be drawn if they came alone.
     ///
     /// # Errors
-    /// As [`Self::new`].
-    pub fn push(&mut self, folder: &Folder, prompt: Prompt) -> Result<usize> {
-        let index = self.rows.len();
-        self.rows.push(Row::new(index, prompt, folder)?);
-        self.waiting.push_back(index);
-        Ok(index)
+    /// As [`Self::new`]; none of them is taken then.
+    pub fn extend(&mut self, folder: &Folder, prompts: Vec<Prompt>) -> Result<()> {
+        let rows = prompts.into_iter().enumerate().map(|(index, prompt)| Row::new(index, prompt, folder));
+        let mut rows = rows.collect::<Result<Vec<Row>>>()?;
+        self.waiting.extend(self.rows.len()..self.rows.len() + rows.len());
+        self.rows.append(&mut rows);
+        Ok(())
     }
 
     /// A piece of some prompts, or a token of each answer: what there is to show of it.

@@ -44,7 +44,7 @@ impl Row {
                 index + 1,
                 ids.len()
             );
-            return Err(Error::session(message, "Shorten it."));
+            return Err(Error::too_long(message));
         }
         if let Some(id) = ids.iter().find(|id| **id as usize >= config.vocab_size) {
             let message = format!("Prompt {} has token {id}; the model's go to {}.", index + 1, config.vocab_size - 1);

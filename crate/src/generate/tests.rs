@@ -94,7 +94,7 @@ fn without_cache(folder: &Folder, model: &Llama, device: &Device, prompt: &Promp
     let given = row.len();
     while row.len() < given + prompt.sampling.max_new_tokens && row.len() < folder.config().longest() {
         let ids = Tensor::<2, Int>::from_data(TensorData::new(row.clone(), [1, row.len()]), device);
-        let hidden = model.hidden(ids, false).narrow(0, row.len() - 1, 1);
+        let hidden = model.hidden(ids, None, false).narrow(0, row.len() - 1, 1);
         let logits: Vec<f32> = model.project(hidden, false).into_data().try_into_vec().expect("f32");
         let next = argmax(&logits) as u32;
         if folder.ends().contains(&next) {

@@ -10,39 +10,49 @@ use burn::backend::{
     },
     tensor::{FloatTensor, IntTensor},
 };
-use burn::{backend::TensorMetadata, tensor::DType};
+use burn::{
+    backend::{TensorMetadata, ops::FloatTensorOps},
+    tensor::DType,
+};
 
-use super::KernelOps;
+use super::{AdamWRule, KernelOps, Stored};
 
 impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool, dtype: DType) -> FloatTensor<Self> {
+    fn product(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        ta: bool,
+        tb: bool,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct Product;
 
         impl<B: KernelOps> Backward<B, 2> for Product {
-            /// The operands that are needed, how they stood, and their types, which are their gradients'.
-            type State = ([Option<NodeId>; 2], [bool; 2], [DType; 2]);
+            /// The operands that are needed, how they stood, the scale, and their types, which are their gradients'.
+            type State = ([Option<NodeId>; 2], [bool; 2], f32, [DType; 2]);
 
             // With C = A·B: dA = dC·Bᵀ and dB = Aᵀ·dC; a transposed operand takes the transpose of its gradient.
             fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
                 let [lhs_node, rhs_node] = ops.parents;
-                let ([lhs, rhs], [ta, tb], [lhs_type, rhs_type]) = ops.state;
+                let ([lhs, rhs], [ta, tb], scale, [lhs_type, rhs_type]) = ops.state;
                 let grad = grads.consume::<B>(&ops.node);
                 if let (Some(node), Some(rhs)) = (lhs_node, rhs) {
                     let rhs = checkpointer.retrieve_node_output::<FloatTensor<B>>(rhs);
                     let g = if ta {
-                        B::product(rhs, grad.clone(), false, true, lhs_type)
+                        B::product(rhs, grad.clone(), false, true, scale, lhs_type)
                     } else {
-                        B::product(grad.clone(), rhs, false, !tb, lhs_type)
+                        B::product(grad.clone(), rhs, false, !tb, scale, lhs_type)
                     };
                     grads.register::<B>(node.id, g);
                 }
                 if let (Some(node), Some(lhs)) = (rhs_node, lhs) {
                     let lhs = checkpointer.retrieve_node_output::<FloatTensor<B>>(lhs);
                     let g = if tb {
-                        B::product(grad, lhs, true, false, rhs_type)
+                        B::product(grad, lhs, true, false, scale, rhs_type)
                     } else {
-                        B::product(lhs, grad, !ta, false, rhs_type)
+                        B::product(lhs, grad, !ta, false, scale, rhs_type)
                     };
                     grads.register::<B>(node.id, g);
                 }
@@ -55,11 +65,59 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
             OpsKind::Tracked(mut prep) => {
                 let kept = [keep_lhs.then(|| prep.checkpoint(&lhs)), keep_rhs.then(|| prep.checkpoint(&rhs))];
                 let types = [lhs.primitive().dtype(), rhs.primitive().dtype()];
-                let out = B::product(lhs.primitive().clone(), rhs.primitive().clone(), ta, tb, dtype);
-                prep.finish((kept, [ta, tb], types), out)
+                let out = B::product(lhs.primitive().clone(), rhs.primitive().clone(), ta, tb, scale, dtype);
+                prep.finish((kept, [ta, tb], scale, types), out)
             }
             OpsKind::UnTracked(prep) => {
-                prep.finish(B::product(lhs.primitive().clone(), rhs.primitive().clone(), ta, tb, dtype))
+                prep.finish(B::product(lhs.primitive().clone(), rhs.primitive().clone(), ta, tb, scale, dtype))
+            }
+        }
+    }
+
+    fn product_plus(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        low: FloatTensor<Self>,
+        high: FloatTensor<Self>,
+        tb: bool,
+    ) -> FloatTensor<Self> {
+        // Only `adapted` calls it, on the inner backend; two products keep it differentiable anyway.
+        let dtype = lhs.primitive().dtype();
+        let base = Self::product(lhs, rhs, false, tb, 1.0, dtype);
+        Self::float_add(base, Self::product(low, high, false, tb, 1.0, dtype))
+    }
+
+    fn adapted(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Adapted;
+
+        impl<B: KernelOps> Backward<B, 3> for Adapted {
+            type State = (FloatTensor<B>, FloatTensor<B>, Low<B>);
+
+            fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+                let (x, w, low) = ops.state;
+                let grad = grads.consume::<B>(&ops.node);
+                low.back(ops.parents.map(|node| node.map(|node| node.id)), x, grad, grads, |grad, thin, a| {
+                    B::product_plus(grad, w, thin, a, false)
+                });
+            }
+        }
+
+        let (x_node, inner, w) = (x.node(), x.primitive().clone(), w.primitive().clone());
+        match Adapted.prepare::<C>([x_node, a.node(), b.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let low = Low::<B>::new(inner.clone(), a.primitive().clone(), b.primitive().clone(), scale);
+                let out = B::product_plus(inner.clone(), w.clone(), low.low.clone(), low.b.clone(), true);
+                prep.finish((inner, w, low), out)
+            }
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::adapted(inner, w, a.primitive().clone(), b.primitive().clone(), scale))
             }
         }
     }
@@ -159,6 +217,40 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         }
     }
 
+    fn segment_softmax(
+        scores: FloatTensor<Self>,
+        first: IntTensor<Self>,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct SegmentSoftmax;
+
+        impl<B: KernelOps> Backward<B, 1> for SegmentSoftmax {
+            type State = (FloatTensor<B>, f32, DType);
+
+            // What is not seen has weight zero, so that the gradient needs to know no bounds.
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+                let [node] = ops.parents;
+                let grad = grads.consume::<B>(&ops.node);
+                if let Some(node) = node {
+                    let (p, scale, dtype) = ops.state;
+                    grads.register::<B>(node.id, B::causal_softmax_grad(p, grad, scale, dtype));
+                }
+            }
+        }
+
+        match SegmentSoftmax.prepare::<C>([scores.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let p = B::segment_softmax(scores.primitive().clone(), first, scale, dtype);
+                prep.finish((p.clone(), scale, scores.primitive().dtype()), p)
+            }
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::segment_softmax(scores.primitive().clone(), first, scale, dtype))
+            }
+        }
+    }
+
     fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
         // Only the backward above calls it, on the inner backend; stock operations keep it differentiable anyway.
         super::stock::causal_softmax_grad::<Self>(p, g, scale, dtype)
@@ -198,43 +290,147 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         super::stock::swiglu_grad::<Self>(gate, up, g)
     }
 
-    fn packed_product(
-        x: FloatTensor<Self>,
-        words: IntTensor<Self>,
-        kind: u32,
-        rows: usize,
-        columns: usize,
-        transposed: bool,
-    ) -> FloatTensor<Self> {
+    fn packed_product(x: FloatTensor<Self>, words: IntTensor<Self>, of: Stored, transposed: bool) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct PackedProduct;
 
         impl<B: KernelOps> Backward<B, 1> for PackedProduct {
-            type State = (IntTensor<B>, u32, usize, usize, bool);
+            type State = (IntTensor<B>, Stored, bool);
 
             // The weight is frozen: only the input's gradient, through the same blocks.
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
                 let [node] = ops.parents;
                 let grad = grads.consume::<B>(&ops.node);
                 if let Some(node) = node {
-                    let (words, kind, rows, columns, transposed) = ops.state;
-                    grads.register::<B>(node.id, B::packed_product(grad, words, kind, rows, columns, !transposed));
+                    let (words, of, transposed) = ops.state;
+                    grads.register::<B>(node.id, B::packed_product(grad, words, of, !transposed));
                 }
             }
         }
 
         match PackedProduct.prepare::<C>([x.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(
-                (words.clone(), kind, rows, columns, transposed),
-                B::packed_product(x.primitive().clone(), words, kind, rows, columns, transposed),
+                (words.clone(), of, transposed),
+                B::packed_product(x.primitive().clone(), words, of, transposed),
             ),
+            OpsKind::UnTracked(prep) => prep.finish(B::packed_product(x.primitive().clone(), words, of, transposed)),
+        }
+    }
+
+    fn packed_product_plus(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        low: FloatTensor<Self>,
+        high: FloatTensor<Self>,
+        of: Stored,
+        transposed: bool,
+    ) -> FloatTensor<Self> {
+        let dtype = x.primitive().dtype();
+        let base = Self::packed_product(x, words, of, transposed);
+        Self::float_add(base, Self::product(low, high, false, transposed, 1.0, dtype))
+    }
+
+    fn packed_adapted(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        of: Stored,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct PackedAdapted;
+
+        impl<B: KernelOps> Backward<B, 3> for PackedAdapted {
+            type State = (FloatTensor<B>, IntTensor<B>, Stored, Low<B>);
+
+            fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+                let (x, words, of, low) = ops.state;
+                let grad = grads.consume::<B>(&ops.node);
+                low.back(ops.parents.map(|node| node.map(|node| node.id)), x, grad, grads, |grad, thin, a| {
+                    B::packed_product_plus(grad, words, thin, a, of, false)
+                });
+            }
+        }
+
+        let inner = x.primitive().clone();
+        match PackedAdapted.prepare::<C>([x.node(), a.node(), b.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let low = Low::<B>::new(inner.clone(), a.primitive().clone(), b.primitive().clone(), scale);
+                let (thin, high) = (low.low.clone(), low.b.clone());
+                let out = B::packed_product_plus(inner.clone(), words.clone(), thin, high, of, true);
+                prep.finish((inner, words, of, low), out)
+            }
             OpsKind::UnTracked(prep) => {
-                prep.finish(B::packed_product(x.primitive().clone(), words, kind, rows, columns, transposed))
+                let (a, b) = (a.primitive().clone(), b.primitive().clone());
+                prep.finish(B::packed_adapted(inner, words, a, b, of, scale))
             }
         }
     }
 
+    fn add_squares(
+        sums: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let [sums, a, b, c, d, e] = [sums, a, b, c, d, e].map(|t| t.primitive().clone());
+        FloatTensor::<Self>::new(B::add_squares(sums, a, b, c, d, e))
+    }
+
+    fn adamw(
+        value: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
+        rule: AdamWRule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [value, grad, moments, factor] = [value, grad, moments, factor].map(|t| t.primitive().clone());
+        let (value, moments) = B::adamw(value, grad, moments, factor, rule);
+        (FloatTensor::<Self>::new(value), FloatTensor::<Self>::new(moments))
+    }
+
     fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self> {
         FloatTensor::<Self>::new(B::packed_rows(ids, words, kind, columns))
+    }
+}
+
+/// An adapter's thin part in a forward pass: `low` is `scale · x·Aᵀ`.
+#[derive(Clone, Debug)]
+struct Low<B: KernelOps> {
+    a: FloatTensor<B>,
+    b: FloatTensor<B>,
+    low: FloatTensor<B>,
+    scale: f32,
+}
+
+impl<B: KernelOps> Low<B> {
+    fn new(x: FloatTensor<B>, a: FloatTensor<B>, b: FloatTensor<B>, scale: f32) -> Self {
+        let low = B::product(x, a.clone(), false, true, scale, DType::F32);
+        Self { a, b, low, scale }
+    }
+
+    // With y = x·Wᵀ + low·Bᵀ and t = scale · dy·B: dx = dy·W + t·A, dA = tᵀ·x and dB = dyᵀ·low.
+    fn back(
+        self,
+        [x_node, a_node, b_node]: [Option<NodeId>; 3],
+        x: FloatTensor<B>,
+        grad: FloatTensor<B>,
+        grads: &mut Gradients,
+        to_x: impl FnOnce(FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) -> FloatTensor<B>,
+    ) {
+        let Self { a, b, low, scale } = self;
+        if let Some(node) = b_node {
+            grads.register::<B>(node, B::product(grad.clone(), low, true, false, 1.0, b.dtype()));
+        }
+        let thin = B::product(grad.clone(), b, false, false, scale, DType::F32);
+        if let Some(node) = a_node {
+            grads.register::<B>(node, B::product(thin.clone(), x, true, false, 1.0, a.dtype()));
+        }
+        if let Some(node) = x_node {
+            grads.register::<B>(node, to_x(grad, thin, a));
+        }
     }
 }

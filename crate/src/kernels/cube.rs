@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::{
     backend::{
         TensorMetadata,
+        ops::FloatTensorOps,
         tensor::{FloatTensor, IntTensor},
         wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous},
     },
@@ -17,15 +18,26 @@ use cubecl::{
 };
 
 use super::{
-    KernelOps, packed, product_shape, stock,
+    AdamWRule, KernelOps, LANES, Stored, packed, product_shape, stock,
     wgsl::{self, ProductKernel, WORKGROUP},
 };
 
 static STOCK: AtomicBool = AtomicBool::new(false);
+static CORES: AtomicBool = AtomicBool::new(false);
 
 /// Takes Burn's stock operations instead, from here on (`kernels: stock`).
 pub fn use_stock(stock: bool) {
     STOCK.store(stock, Ordering::Relaxed);
+}
+
+/// Whether the GPU is a card with many cores, or a CPU that imitates one: the kernels for the one are slow on the other.
+/// Results differ in the order of sums.
+pub fn use_cores(cores: bool) {
+    CORES.store(cores, Ordering::Relaxed);
+}
+
+pub(super) fn cores() -> bool {
+    CORES.load(Ordering::Relaxed)
 }
 
 /// A kernel and the types of the numbers it reads and writes: what its source depends on, by which [`KernelId`] tells two
@@ -43,14 +55,43 @@ enum Kernel {
     Rotate {
         inverse: bool,
     },
-    RmsScale,
-    RmsNormGrad,
-    CausalSoftmax,
-    CausalSoftmaxGrad,
+    RmsScale(Rows),
+    RmsNormGrad(Rows),
+    CausalSoftmax(Rows),
+    SegmentSoftmax(Rows),
+    CausalSoftmaxGrad(Rows),
     Swiglu,
     SwigluGrad,
+    AddSquares,
+    AdamW,
     /// Rows of a matrix in GGML's blocks of this number.
     PackedRows(u32),
+}
+
+/// Who goes along a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Rows {
+    Thread,
+    Workgroup,
+}
+
+impl Rows {
+    fn choose() -> Self {
+        if cores() { Self::Workgroup } else { Self::Thread }
+    }
+
+    /// Workgroups for that many rows.
+    fn groups(self, rows: usize) -> usize {
+        match self {
+            Self::Thread => groups(rows),
+            Self::Workgroup => rows,
+        }
+    }
+}
+
+/// Workgroups of so many threads.
+fn groups(threads: usize) -> usize {
+    threads.div_ceil(WORKGROUP as usize)
 }
 
 impl KernelSource for Source {
@@ -58,12 +99,20 @@ impl KernelSource for Source {
         let source = match self.kernel {
             Kernel::Product(kernel) => kernel.source(),
             Kernel::Rotate { inverse } => wgsl::rotate(inverse),
-            Kernel::RmsScale => wgsl::RMS_SCALE.into(),
-            Kernel::RmsNormGrad => wgsl::RMS_NORM_GRAD.into(),
-            Kernel::CausalSoftmax => wgsl::CAUSAL_SOFTMAX.into(),
-            Kernel::CausalSoftmaxGrad => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
+            Kernel::RmsScale(Rows::Thread) => wgsl::RMS_SCALE.into(),
+            Kernel::RmsScale(Rows::Workgroup) => wgsl::rows::rms_scale(),
+            Kernel::RmsNormGrad(Rows::Thread) => wgsl::RMS_NORM_GRAD.into(),
+            Kernel::RmsNormGrad(Rows::Workgroup) => wgsl::rows::rms_norm_grad(),
+            Kernel::CausalSoftmax(Rows::Thread) => wgsl::CAUSAL_SOFTMAX.into(),
+            Kernel::CausalSoftmax(Rows::Workgroup) => wgsl::rows::causal_softmax(),
+            Kernel::SegmentSoftmax(Rows::Thread) => wgsl::SEGMENT_SOFTMAX.into(),
+            Kernel::SegmentSoftmax(Rows::Workgroup) => wgsl::rows::segment_softmax(),
+            Kernel::CausalSoftmaxGrad(Rows::Thread) => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
+            Kernel::CausalSoftmaxGrad(Rows::Workgroup) => wgsl::rows::causal_softmax_grad(),
             Kernel::Swiglu => wgsl::SWIGLU.into(),
             Kernel::SwigluGrad => wgsl::SWIGLU_GRAD.into(),
+            Kernel::AddSquares => wgsl::rows::add_squares(),
+            Kernel::AdamW => wgsl::ADAMW.into(),
             Kernel::PackedRows(id) => wgsl::packed::rows(packed::kind(id)),
         };
         SourceTemplate::new(wgsl::typed(self.half, &source))
@@ -90,53 +139,106 @@ fn wgpu_only(tensor: &CubeTensor) {
     assert!(matches!(tensor.device, burn_cubecl::CubeDevice::Wgpu(_)), "a packed weight on another runtime than wgpu");
 }
 
-/// Runs `kernel` over `inputs` with `threads` a batch, into a new tensor of `shape` and `dtype`.
-fn launch(
+/// Runs `kernel` over `inputs` in so many workgroups a batch, into a new tensor of `shape` and `dtype`.
+fn launch<const N: usize>(
     kernel: Kernel,
     inputs: &[CubeTensor],
     (shape, dtype): (Shape, DType),
-    threads: usize,
+    groups: usize,
     batch: usize,
-    sizes: [u32; 4],
+    sizes: [u32; N],
 ) -> CubeTensor {
-    let first = &inputs[0];
-    let client = first.client.clone();
-    let buffer = client.empty(shape.num_elements() * dtype.size());
-    let output = CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, buffer, dtype);
-    let types = inputs.iter().map(|t| t.dtype).chain([dtype]).enumerate();
-    let half = types.fold(0, |half, (i, dtype)| half | u8::from(dtype == DType::F16) << i);
-    let source = Source { kernel, half };
-    let groups = threads.div_ceil(WORKGROUP as usize) as u32;
-    // A dispatch is at most 65,535 workgroups wide.
-    let wide = groups.clamp(1, 32_768);
-    let mut buffers: Vec<_> = inputs.iter().map(|t| t.handle.clone().binding()).collect();
-    buffers.push(output.handle.clone().binding());
-    let words = sizes.chunks(2).map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32).collect();
-    client.launch(
-        Box::new(SourceKernel::new(source, CubeDim::new_1d(WORKGROUP))),
-        CubeCount::Static(wide, groups.div_ceil(wide).max(1), batch as u32),
-        KernelArguments::new().with_buffers(buffers).with_info(MetadataBindingInfo::custom(words)),
-    );
+    let [output] = launch_into(kernel, inputs, [(shape, dtype)], groups, batch, &sizes);
     output
 }
 
+/// As [`launch`], into several tensors. `sizes` are even in number.
+fn launch_into<const N: usize>(
+    kernel: Kernel,
+    inputs: &[CubeTensor],
+    outputs: [(Shape, DType); N],
+    groups: usize,
+    batch: usize,
+    sizes: &[u32],
+) -> [CubeTensor; N] {
+    let threads = match kernel {
+        // What a workgroup has does not depend on how many there are.
+        Kernel::Product(product) => product.workgroups(0, 0).1,
+        _ => WORKGROUP,
+    };
+    let first = &inputs[0];
+    let client = first.client.clone();
+    let outputs = outputs.map(|(shape, dtype)| {
+        let buffer = client.empty(shape.num_elements() * dtype.size());
+        CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, buffer, dtype)
+    });
+    let types = inputs.iter().chain(&outputs).map(|t| t.dtype).enumerate();
+    let half = types.fold(0u8, |half, (i, dtype)| half | u8::from(dtype == DType::F16) << i);
+    let source = Source { kernel, half };
+    let groups = groups as u32;
+    // A dispatch is at most 65,535 workgroups wide.
+    let wide = groups.clamp(1, 32_768);
+    let buffers = inputs.iter().chain(&outputs).map(|t| t.handle.clone().binding()).collect();
+    let words = sizes.chunks(2).map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32).collect();
+    client.launch(
+        Box::new(SourceKernel::new(source, CubeDim::new_1d(threads))),
+        CubeCount::Static(wide, groups.div_ceil(wide).max(1), batch as u32),
+        KernelArguments::new().with_buffers(buffers).with_info(MetadataBindingInfo::custom(words)),
+    );
+    outputs
+}
+
 impl KernelOps for CubeBackend {
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool, dtype: DType) -> FloatTensor<Self> {
+    fn product(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        ta: bool,
+        tb: bool,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
         let shape = product_shape(&lhs.shape(), &rhs.shape(), ta, tb);
-        let k = lhs.shape()[if ta { 1 } else { 2 }];
-        let (batch, m, n) = (shape[0], shape[1], shape[2]);
+        let rank = shape.num_dims();
+        let k = lhs.shape()[if ta { rank - 2 } else { rank - 1 }];
+        let (batch, m, n) = (if rank > 2 { shape[0] } else { 1 }, shape[rank - 2], shape[rank - 1]);
         // A dispatch is at most 65,535 deep.
-        if !applies(&lhs) || batch > 65_535 || shape.num_elements() == 0 || k == 0 {
-            return stock::product::<Self>(lhs, rhs, ta, tb, dtype);
+        if !applies(&lhs) || rank > 3 || batch > 65_535 || shape.num_elements() == 0 || k == 0 {
+            return stock::product::<Self>(lhs, rhs, ta, tb, scale, dtype);
         }
-        let kernel = ProductKernel::choose(m, n, k, ta, tb);
+        let sizes = [batch, m, n, k];
+        let kernel = ProductKernel::choose(sizes, ta, tb, cores());
         launch(
             Kernel::Product(kernel),
             &[into_contiguous(lhs), into_contiguous(rhs)],
             (shape, dtype),
-            kernel.tiles(m, n),
+            kernel.workgroups(m, n).0,
             batch,
-            [m as u32, n as u32, k as u32, 0],
+            [m as u32, n as u32, k as u32, scale.to_bits()],
+        )
+    }
+
+    fn product_plus(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        low: FloatTensor<Self>,
+        high: FloatTensor<Self>,
+        tb: bool,
+    ) -> FloatTensor<Self> {
+        let (shape, dtype) = (product_shape(&lhs.shape(), &rhs.shape(), false, tb), lhs.dtype);
+        let (m, n, k, rank) = (shape[0], shape[1], lhs.shape()[1], low.shape()[1]);
+        let kernel = ProductKernel::choose([1, m, n, k], false, tb, cores());
+        let fits = applies(&lhs) && shape.num_elements() > 0 && k > 0;
+        let Some(kernel) = kernel.plus(rank).filter(|_| fits) else {
+            let base = Self::product(lhs, rhs, false, tb, 1.0, dtype);
+            return Self::float_add(base, Self::product(low, high, false, tb, 1.0, dtype));
+        };
+        launch(
+            Kernel::Product(kernel),
+            &[lhs, rhs, low, high].map(into_contiguous),
+            (shape, dtype),
+            kernel.workgroups(m, n).0,
+            1,
+            [m, n, k, rank].map(|size| size as u32),
         )
     }
 
@@ -156,7 +258,7 @@ impl KernelOps for CubeBackend {
             Kernel::Rotate { inverse },
             &[into_contiguous(x), into_contiguous(cos), into_contiguous(sin)],
             (shape, dtype),
-            pairs,
+            groups(pairs),
             1,
             sizes,
         )
@@ -168,8 +270,15 @@ impl KernelOps for CubeBackend {
             return stock::rms_scale::<Self>(x, m, eps);
         }
         let sizes = [shape[0] as u32, shape[1] as u32, m.shape()[0] as u32, eps.to_bits()];
-        let rows = shape[0];
-        launch(Kernel::RmsScale, &[into_contiguous(x), into_contiguous(m)], (shape, dtype), rows, 1, sizes)
+        let (rows, along) = (shape[0], Rows::choose());
+        launch(
+            Kernel::RmsScale(along),
+            &[into_contiguous(x), into_contiguous(m)],
+            (shape, dtype),
+            along.groups(rows),
+            1,
+            sizes,
+        )
     }
 
     fn rms_norm_grad(x: FloatTensor<Self>, w: FloatTensor<Self>, g: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
@@ -178,9 +287,9 @@ impl KernelOps for CubeBackend {
             return stock::rms_norm_grad::<Self>(x, w, g, eps);
         }
         let sizes = [shape[0] as u32, shape[1] as u32, 0, eps.to_bits()];
-        let rows = shape[0];
+        let (rows, along) = (shape[0], Rows::choose());
         let inputs = [into_contiguous(x), into_contiguous(w), into_contiguous(g)];
-        launch(Kernel::RmsNormGrad, &inputs, (shape, dtype), rows, 1, sizes)
+        launch(Kernel::RmsNormGrad(along), &inputs, (shape, dtype), along.groups(rows), 1, sizes)
     }
 
     fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32, dtype: DType) -> FloatTensor<Self> {
@@ -189,9 +298,28 @@ impl KernelOps for CubeBackend {
             let device = scores.device.clone();
             return stock::causal_softmax::<Self>(scores, queries, scale, dtype, &device);
         }
-        let rows = shape[0] * shape[1];
+        let (rows, along) = (shape[0] * shape[1], Rows::choose());
         let sizes = [rows as u32, shape[2] as u32, queries as u32, scale.to_bits()];
-        launch(Kernel::CausalSoftmax, &[into_contiguous(scores)], (shape, dtype), rows, 1, sizes)
+        launch(Kernel::CausalSoftmax(along), &[into_contiguous(scores)], (shape, dtype), along.groups(rows), 1, sizes)
+    }
+
+    fn segment_softmax(
+        scores: FloatTensor<Self>,
+        first: IntTensor<Self>,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        let (shape, of) = (scores.shape(), first.shape());
+        // The kernel reads whole numbers of 32 bits.
+        if !applies(&scores) || shape.num_elements() == 0 || first.dtype.size() != 4 {
+            let device = scores.device.clone();
+            return stock::segment_softmax::<Self>(scores, first, scale, dtype, &device);
+        }
+        let (rows, along) = (shape[0] * shape[1], Rows::choose());
+        let (queries, lines) = (of[1] as u32, of[0] as u32);
+        let sizes = [rows as u32, shape[2] as u32, queries, scale.to_bits(), shape[1] as u32, lines];
+        let inputs = [into_contiguous(scores), into_contiguous(first)];
+        launch(Kernel::SegmentSoftmax(along), &inputs, (shape, dtype), along.groups(rows), 1, sizes)
     }
 
     fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
@@ -199,10 +327,10 @@ impl KernelOps for CubeBackend {
         if !applies(&p) || shape.num_elements() == 0 {
             return stock::causal_softmax_grad::<Self>(p, g, scale, dtype);
         }
-        let rows = shape[0] * shape[1];
+        let (rows, along) = (shape[0] * shape[1], Rows::choose());
         let sizes = [rows as u32, shape[2] as u32, 0, scale.to_bits()];
         let inputs = [into_contiguous(p), into_contiguous(g)];
-        launch(Kernel::CausalSoftmaxGrad, &inputs, (shape, dtype), rows, 1, sizes)
+        launch(Kernel::CausalSoftmaxGrad(along), &inputs, (shape, dtype), along.groups(rows), 1, sizes)
     }
 
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -212,7 +340,7 @@ impl KernelOps for CubeBackend {
             return stock::swiglu::<Self>(gate, up);
         }
         let inputs = [into_contiguous(gate), into_contiguous(up)];
-        launch(Kernel::Swiglu, &inputs, (shape, dtype), all, 1, [all as u32, 0, 0, 0])
+        launch(Kernel::Swiglu, &inputs, (shape, dtype), groups(all), 1, [all as u32, 0, 0, 0])
     }
 
     fn swiglu_grad(gate: FloatTensor<Self>, up: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -222,29 +350,89 @@ impl KernelOps for CubeBackend {
             return stock::swiglu_grad::<Self>(gate, up, g);
         }
         let inputs = [into_contiguous(gate), into_contiguous(up), into_contiguous(g)];
-        launch(Kernel::SwigluGrad, &inputs, (shape, dtype), all, 1, [all as u32, 0, 0, 0])
+        launch(Kernel::SwigluGrad, &inputs, (shape, dtype), groups(all), 1, [all as u32, 0, 0, 0])
     }
 
-    fn packed_product(
-        x: FloatTensor<Self>,
-        words: IntTensor<Self>,
-        kind: u32,
-        rows: usize,
-        columns: usize,
-        transposed: bool,
-    ) -> FloatTensor<Self> {
+    fn packed_product(x: FloatTensor<Self>, words: IntTensor<Self>, of: Stored, transposed: bool) -> FloatTensor<Self> {
         wgpu_only(&x);
-        let (n, k) = if transposed { (rows, columns) } else { (columns, rows) };
+        let (n, k) = (of.outputs(transposed), of.inputs(transposed));
         let (m, dtype) = (x.shape()[0], x.dtype);
-        let kernel = ProductKernel::packed(m, n, k, transposed, packed::kind(kind));
+        let kernel = ProductKernel::packed([m, n, k], transposed, packed::kind(of.kind), cores());
         launch(
             Kernel::Product(kernel),
             &[into_contiguous(x), into_contiguous(words)],
             (Shape::from(vec![m, n]), dtype),
-            kernel.tiles(m, n),
+            kernel.workgroups(m, n).0,
             1,
-            [m as u32, n as u32, k as u32, 0],
+            [m as u32, n as u32, k as u32, 1f32.to_bits()],
         )
+    }
+
+    fn packed_product_plus(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        low: FloatTensor<Self>,
+        high: FloatTensor<Self>,
+        of: Stored,
+        transposed: bool,
+    ) -> FloatTensor<Self> {
+        wgpu_only(&x);
+        let (n, k) = (of.outputs(transposed), of.inputs(transposed));
+        let (m, dtype, rank) = (x.shape()[0], x.dtype, low.shape()[1]);
+        let kernel = ProductKernel::packed([m, n, k], transposed, packed::kind(of.kind), cores());
+        let Some(kernel) = kernel.plus(rank) else {
+            let base = Self::packed_product(x, words, of, transposed);
+            return Self::float_add(base, Self::product(low, high, false, transposed, 1.0, dtype));
+        };
+        launch(
+            Kernel::Product(kernel),
+            &[into_contiguous(x), into_contiguous(words), into_contiguous(low), into_contiguous(high)],
+            (Shape::from(vec![m, n]), dtype),
+            kernel.workgroups(m, n).0,
+            1,
+            [m, n, k, rank].map(|size| size as u32),
+        )
+    }
+
+    fn add_squares(
+        sums: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let tensors = [a, b, c, d, e];
+        if !applies(&sums) {
+            return stock::add_squares::<Self>(sums, tensors);
+        }
+        let sizes = tensors.each_ref().map(|t| t.shape().num_elements() as u32);
+        let sizes = [sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], 0];
+        let (shape, dtype) = (sums.shape(), sums.dtype);
+        let [a, b, c, d, e] = tensors.map(into_contiguous);
+        let inputs = [into_contiguous(sums), a, b, c, d, e];
+        let [sums] = launch_into(Kernel::AddSquares, &inputs, [(shape, dtype)], LANES, 1, &sizes);
+        sums
+    }
+
+    fn adamw(
+        value: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
+        rule: AdamWRule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let all = value.shape().num_elements();
+        if !applies(&value) || all == 0 {
+            return stock::adamw::<Self>(value, grad, moments, factor, rule);
+        }
+        let AdamWRule { beta1, rest1, beta2, rest2, epsilon, correction, step, keep } = rule;
+        let numbers = [beta1, rest1, beta2, rest2, epsilon, correction, step, keep].map(f32::to_bits);
+        let sizes: Vec<u32> = [all as u32, 0].into_iter().chain(numbers).collect();
+        let outputs = [(value.shape(), value.dtype), (moments.shape(), moments.dtype)];
+        let inputs = [value, grad, moments, factor].map(into_contiguous);
+        let [value, moments] = launch_into(Kernel::AdamW, &inputs, outputs, groups(all), 1, &sizes);
+        (value, moments)
     }
 
     fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self> {
@@ -256,7 +444,7 @@ impl KernelOps for CubeBackend {
             Kernel::PackedRows(kind),
             &[into_contiguous(ids), into_contiguous(words)],
             (shape, DType::F32),
-            count * columns / 4,
+            groups(count * columns / 4),
             1,
             sizes,
         )

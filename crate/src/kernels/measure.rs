@@ -1,31 +1,201 @@
-//! The rate of one matrix product, ours or Burn's: for the benchmarks.
+//! Rates of the kernels at the shapes of a model, ours or Burn's: for the benchmarks. What they are held against is in
+//! [`ceilings`](super::ceilings).
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
 
-use super::{Layout, product, use_stock};
-use crate::{error::Result, platform, weights::read_f32};
+use super::{Layout, Packed, use_stock, work::Op};
+use crate::{
+    error::{Error, Result},
+    platform,
+    train::MOST_LOGITS,
+    weights::{ggml::GgmlType, read_f32},
+};
 
-/// Floating-point operations a second of the product `[m, k]·[k, n]` on `device`, after a warm-up; `stock` takes Burn's
-/// own product. Runs for about half a second.
-pub async fn product_rate(device: &Device, [m, n, k]: [usize; 3], layout: Layout, stock: bool) -> Result<f64> {
-    let (ta, tb) = layout.flags();
-    let random = |shape: [usize; 3]| Tensor::<3>::random(shape, Distribution::Uniform(-1.0, 1.0), device);
-    let lhs = random(if ta { [1, k, m] } else { [1, m, k] });
-    let rhs = random(if tb { [1, n, k] } else { [1, k, n] });
+/// Seconds that a measurement takes at least: far beyond a browser's clock.
+pub const LONG: f64 = 0.3;
+/// Times that it is repeated; the fastest counts, since whatever else a machine does only slows it down.
+const ROUNDS: usize = 3;
+/// Work that waits for the device at once.
+const MOST_TIMES: usize = 1 << 14;
+
+/// A model's sizes under `config.json`'s names, and a micro-batch.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Shapes {
+    pub batch_size: usize,
+    pub seq: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_attention_heads: usize,
+    pub num_key_value_heads: usize,
+    pub vocab_size: usize,
+    /// The rank of an adapter; all weights are trained where there is none.
+    pub r: Option<usize>,
+}
+
+/// One kernel at one shape.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rate {
+    pub kernel: &'static str,
+    /// Where a training step has it: `gate, up: to the weight`.
+    pub part: String,
+    pub shape: String,
+    /// Floating-point operations of one launch.
+    pub flops: f64,
+    /// Bytes that one launch reads and writes at least.
+    pub bytes: f64,
+    /// Of one launch.
+    pub seconds: f64,
+}
+
+/// What a training step of such a model runs, measured on `device`; with `stock` Burn's operations. `long` is [`LONG`].
+///
+/// # Errors
+/// Sizes that no model has, or a device that fails.
+pub async fn rates(shapes: &Shapes, device: &Device, stock: bool, long: f64) -> Result<Vec<Rate>> {
+    shapes.check()?;
     use_stock(stock);
-    let mut times = 1;
-    let rate = loop {
-        let started = platform::now();
-        // Every result is looked at, so that none can be left out.
-        let corners = (0..times).map(|_| product(lhs.clone(), rhs.clone(), layout).slice([0..1, 0..1, 0..1])).collect();
-        read_f32(Tensor::cat(corners, 0)).await?;
-        let seconds = platform::now() - started;
-        // The first one also compiles.
-        if seconds > 0.5 && times > 1 {
-            break 2.0 * (m * n * k * times) as f64 / seconds;
-        }
-        times *= if seconds < 0.1 { 4 } else { 2 };
-    };
+    let rates = all(shapes, device, stock, long).await;
     use_stock(false);
-    Ok(rate)
+    rates
+}
+
+async fn all(shapes: &Shapes, device: &Device, stock: bool, long: f64) -> Result<Vec<Rate>> {
+    let mut rates = Vec::new();
+    for (part, op) in shapes.ops() {
+        // Burn has no product with GGML's blocks.
+        if stock && matches!(op, Op::Packed { .. }) {
+            continue;
+        }
+        let run = op.prepare(device)?;
+        let seconds = seconds_of(long, async |times| {
+            let mut last = run();
+            for _ in 1..times {
+                last = run();
+            }
+            read_f32(last.slice([0..1, 0..1, 0..1])).await.map(drop)
+        })
+        .await?;
+        let (flops, bytes) = op.work();
+        rates.push(Rate { kernel: op.kernel(), part, shape: op.shape(), flops, bytes, seconds });
+    }
+    Ok(rates)
+}
+
+/// Seconds of one piece of work, from so many together that they take `long`. `work` does it as often as it is told and
+/// waits for the device.
+///
+/// # Errors
+/// The work's.
+pub async fn seconds_of(long: f64, mut work: impl AsyncFnMut(usize) -> Result<()>) -> Result<f64> {
+    // The first time compiles.
+    work(1).await?;
+    let (mut times, mut best, mut rounds) = (1, f64::INFINITY, 0);
+    while rounds < ROUNDS {
+        let started = platform::now();
+        work(times).await?;
+        let seconds = platform::now() - started;
+        if seconds < long && times < MOST_TIMES {
+            times *= if seconds < long / 8.0 { 8 } else { 2 };
+            continue;
+        }
+        best = best.min(seconds / times as f64);
+        // Slow work is steady.
+        rounds += if seconds > 4.0 * LONG { ROUNDS } else { 1 };
+    }
+    Ok(best)
+}
+
+impl Shapes {
+    fn check(&self) -> Result<()> {
+        const MOST: usize = 1 << 20;
+        let sizes = [
+            ("batch_size", self.batch_size),
+            ("seq", self.seq),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("vocab_size", self.vocab_size),
+            ("r", self.r.unwrap_or(1)),
+        ];
+        if let Some((name, got)) = sizes.into_iter().find(|(_, size)| *size == 0 || *size > MOST) {
+            return Err(Error::config(name, format!("1 to {MOST}"), got));
+        }
+        let fits = |whole: usize, part: usize| whole.is_multiple_of(part);
+        if !fits(self.hidden_size, 2 * self.num_attention_heads)
+            || !fits(self.num_attention_heads, self.num_key_value_heads)
+        {
+            let got = format!("{}, {}, {}", self.hidden_size, self.num_attention_heads, self.num_key_value_heads);
+            return Err(Error::config("hidden_size and the two numbers of heads", "multiples of each other", got));
+        }
+        Ok(())
+    }
+
+    /// Every distinct operation of a training step, with its place in it.
+    fn ops(&self) -> Vec<(String, Op)> {
+        let (d, f, seq) = (self.hidden_size, self.intermediate_size, self.seq);
+        let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
+        let (tokens, dim) = (self.batch_size * seq, d / heads);
+        let mut ops = Vec::new();
+        let mut linear = |name: &str, out: usize, inputs: usize| {
+            let product = |m, n, k, layout| Op::Product { batch: 1, m, n, k, layout };
+            ops.push((name.to_owned(), product(tokens, out, inputs, Layout::Nt)));
+            ops.push((format!("{name}: to the input"), product(tokens, inputs, out, Layout::Nn)));
+            if self.r.is_none() {
+                ops.push((format!("{name}: to the weight"), product(out, inputs, tokens, Layout::Tn)));
+            }
+        };
+        if heads == kv_heads {
+            linear("q, k, v, o", d, d);
+        } else {
+            linear("q, o", d, d);
+            linear("k, v", kv_heads * dim, d);
+        }
+        linear("gate, up", f, d);
+        linear("down", d, f);
+        // The head's logits come in parts, see train/vocabulary.rs.
+        linear("head", self.vocab_size.min((MOST_LOGITS / tokens).max(64) / 4 * 4), d);
+        if let Some(r) = self.r {
+            let product = |m, n, k, layout| Op::Product { batch: 1, m, n, k, layout };
+            for (part, op) in [
+                ("A", product(tokens, r, d, Layout::Nt)),
+                ("A: to the input", product(tokens, d, r, Layout::Nn)),
+                ("A: to the weight", product(r, d, tokens, Layout::Tn)),
+                ("B", product(tokens, f, r, Layout::Nt)),
+                ("B: to the input", product(tokens, r, f, Layout::Nn)),
+                ("B: to the weight", product(f, r, tokens, Layout::Tn)),
+            ] {
+                ops.push((format!("adapter of gate, up: {part}"), op));
+            }
+            if Packed::fits(GgmlType::Q4_0, d) {
+                for back in [false, true] {
+                    let part = if back { "gate, up in Q4_0: to the input" } else { "gate, up in Q4_0" };
+                    ops.push((part.to_owned(), Op::Packed { rows: tokens, out: f, inputs: d, back }));
+                }
+            }
+        }
+        let (batch, rows) = (self.batch_size * kv_heads, heads / kv_heads * seq);
+        let product = |m, n, k, layout| Op::Product { batch, m, n, k, layout };
+        for (part, op) in [
+            ("attention: scores", product(rows, seq, dim, Layout::Nt)),
+            ("attention: values", product(rows, dim, seq, Layout::Nn)),
+            ("attention: to the keys or values", product(seq, dim, rows, Layout::Tn)),
+        ] {
+            ops.push((part.to_owned(), op));
+        }
+        ops.push(("queries".to_owned(), Op::Rotate { heads: self.batch_size * heads, seq, dim }));
+        for back in [false, true] {
+            let way = |name: &str| if back { format!("{name}: back") } else { name.to_owned() };
+            ops.push((way("norm"), Op::RmsNorm { rows: tokens, dim: d, back }));
+            ops.push((way("attention: softmax"), Op::CausalSoftmax { batch, rows, keys: seq, back }));
+            ops.push((way("feed-forward"), Op::Swiglu { rows: tokens, dim: f, back }));
+            if !back || self.r.is_none() {
+                ops.push((way("embedding"), Op::Embedding { tokens, vocab: self.vocab_size, dim: d, back }));
+            }
+        }
+        let (part, rows) = self.r.map_or(("gate, up", f), |r| ("adapter of gate, up: A", r));
+        ops.push((part.to_owned(), Op::AdamW { rows, columns: d }));
+        ops
+    }
 }

@@ -7,19 +7,27 @@
 //! CubeCL runtime (CUDA) they fall back to Burn's stock operations. Every one has a plain-Burn oracle in its tests.
 
 mod autodiff;
+pub mod ceilings;
 mod cube;
 mod flex;
 pub mod measure;
 mod packed;
 mod stock;
 mod wgsl;
+mod work;
 
+#[cfg(test)]
+mod cpu_tests;
+#[cfg(test)]
+mod cut_tests;
 #[cfg(test)]
 mod half_tests;
 #[cfg(test)]
+mod measure_tests;
+#[cfg(test)]
 mod tests;
 
-pub use cube::use_stock;
+pub use cube::{use_cores, use_stock};
 pub use packed::Packed;
 
 use burn::{
@@ -27,7 +35,7 @@ use burn::{
         Backend, Dispatch, backend_extension,
         tensor::{FloatTensor, IntTensor},
     },
-    tensor::{DType, Shape, Tensor},
+    tensor::{DType, Int, Shape, Tensor},
 };
 
 /// Which operands of a product are stored transposed.
@@ -47,16 +55,93 @@ impl Layout {
     }
 }
 
+/// Of two operands with as many batches, or none.
 pub(crate) fn product_shape(lhs: &Shape, rhs: &Shape, ta: bool, tb: bool) -> Shape {
-    Shape::from(vec![lhs[0], lhs[if ta { 2 } else { 1 }], rhs[if tb { 1 } else { 2 }]])
+    let ([.., m, k], [.., r, c]) = (lhs.as_slice(), rhs.as_slice()) else { return lhs.clone() };
+    let mut shape = lhs.to_vec();
+    let rank = shape.len();
+    shape[rank - 2] = if ta { *k } else { *m };
+    shape[rank - 1] = if tb { *r } else { *c };
+    Shape::from(shape)
+}
+
+/// A matrix `[rows, columns]` in GGML's blocks of this number, see [`Packed`].
+#[derive(Debug, Clone, Copy)]
+pub struct Stored {
+    pub kind: u32,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl Stored {
+    /// Columns of a product with it, or with its transpose.
+    fn outputs(&self, transposed: bool) -> usize {
+        if transposed { self.rows } else { self.columns }
+    }
+
+    /// And the length of that product's sums.
+    fn inputs(&self, transposed: bool) -> usize {
+        self.outputs(!transposed)
+    }
+}
+
+/// Columns of the sums of [`KernelOps::add_squares`].
+pub const LANES: usize = 64;
+
+/// The numbers of an AdamW step, in PyTorch's order of operations.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamWRule {
+    /// What the moments are multiplied by, and what is added of the gradient and its square.
+    pub beta1: f32,
+    pub rest1: f32,
+    pub beta2: f32,
+    pub rest2: f32,
+    pub epsilon: f32,
+    /// `sqrt(1 − beta2ᵗ)`.
+    pub correction: f32,
+    /// Learning rate over `1 − beta1ᵗ`.
+    pub step: f32,
+    /// What the weight is multiplied by: `1 − rate · decay`.
+    pub keep: f32,
 }
 
 /// The operations themselves, on a backend's own tensors.
 #[backend_extension(Cube, Flex, Fusion, Autodiff)]
 pub trait KernelOps: Backend {
-    /// Batched product of rank-3 tensors, given in `dtype`; `ta`/`tb` as in [`Layout`], never both.
+    /// `scale` times the product of two matrices or of as many pairs of them, given in `dtype`; `ta`/`tb` as in [`Layout`],
+    /// never both.
     #[fusion(dtype = *dtype, shape = product_shape(lhs, rhs, *ta, *tb))]
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>, ta: bool, tb: bool, dtype: DType) -> FloatTensor<Self>;
+    fn product(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        ta: bool,
+        tb: bool,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self>;
+
+    /// `lhs·rhs + low·high` of matrices (`tb`: `lhs·rhsᵀ + low·highᵀ`), of which the second product is a thin one.
+    #[fusion(dtype = lhs, shape = product_shape(lhs, rhs, false, *tb))]
+    fn product_plus(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        low: FloatTensor<Self>,
+        high: FloatTensor<Self>,
+        tb: bool,
+    ) -> FloatTensor<Self>;
+
+    /// A linear layer with its adapter: `x·Wᵀ + scale · (x·Aᵀ)·Bᵀ` (LoRA, arXiv:2106.09685). `w` gets no gradient.
+    #[fusion(default)]
+    fn adapted(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        let low = Self::product(x.clone(), a, false, true, scale, DType::F32);
+        Self::product_plus(x, w, low, b, true)
+    }
 
     /// Rotary embedding in Hugging Face's half-split pairing (RoFormer, arXiv:2104.09864).
     /// `x` is `[rows, seq, head_dim]`, `cos` and `sin` are `[seq, head_dim / 2]`; `inverse` turns the other way.
@@ -79,6 +164,17 @@ pub trait KernelOps: Backend {
     #[fusion(dtype = *dtype, shape = scores.clone())]
     fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32, dtype: DType) -> FloatTensor<Self>;
 
+    /// As [`Self::causal_softmax`], of sequences that stand behind each other: `first` `[lines, queries]` says for each query
+    /// the first key that it sees, from 0 up to its own. Matrix `m` of the scores goes by line `m mod lines`. The gradient is
+    /// [`Self::causal_softmax_grad`].
+    #[fusion(dtype = *dtype, shape = scores.clone())]
+    fn segment_softmax(
+        scores: FloatTensor<Self>,
+        first: IntTensor<Self>,
+        scale: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self>;
+
     /// Gradient of [`Self::causal_softmax`] from its result `p` and the gradient `g` of that:
     /// `scale · p ∘ (g − Σ g∘p)`.
     #[fusion(dtype = *dtype, shape = p.clone())]
@@ -94,19 +190,84 @@ pub trait KernelOps: Backend {
     fn swiglu_grad(gate: FloatTensor<Self>, up: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// `x·Wᵀ` (`transposed`) or `x·W` for a frozen matrix `[rows, columns]` in GGML's blocks, see [`Packed`].
-    #[fusion(dtype = x, shape = Shape::from(vec![x[0], if *transposed { *rows } else { *columns }]))]
-    fn packed_product(
+    #[fusion(dtype = x, shape = Shape::from(vec![x[0], of.outputs(*transposed)]))]
+    fn packed_product(x: FloatTensor<Self>, words: IntTensor<Self>, of: Stored, transposed: bool) -> FloatTensor<Self>;
+
+    /// [`Self::packed_product`] plus `low·highᵀ` (`transposed`) or `low·high`.
+    #[fusion(dtype = x, shape = Shape::from(vec![x[0], of.outputs(*transposed)]))]
+    fn packed_product_plus(
         x: FloatTensor<Self>,
         words: IntTensor<Self>,
-        kind: u32,
-        rows: usize,
-        columns: usize,
+        low: FloatTensor<Self>,
+        high: FloatTensor<Self>,
+        of: Stored,
         transposed: bool,
     ) -> FloatTensor<Self>;
+
+    /// [`Self::adapted`] on such a matrix.
+    #[fusion(default)]
+    fn packed_adapted(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        of: Stored,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        let low = Self::product(x.clone(), a, false, true, scale, DType::F32);
+        Self::packed_product_plus(x, words, low, b, of, true)
+    }
+
+    /// `sums` `[1, LANES]` plus the squares of all numbers of five tensors, spread over its columns as it comes.
+    #[fusion(dtype = sums, shape = sums.clone())]
+    fn add_squares(
+        sums: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// A step of AdamW (arXiv:1711.05101) of a weight by its gradient times `factor` `[1, 1]`. `moments` has the first and
+    /// below it the second one.
+    #[fusion(meta = |value, _grad, moments, _factor, _rule| (value.clone(), moments.clone()))]
+    fn adamw(
+        value: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
+        rule: AdamWRule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Rows of such a matrix as numbers.
     #[fusion(dtype = DType::F32, shape = Shape::from(vec![ids[0], *columns]))]
     fn packed_rows(ids: IntTensor<Self>, words: IntTensor<Self>, kind: u32, columns: usize) -> FloatTensor<Self>;
+}
+
+/// Sum of the squares of all numbers of these tensors, `[1, 1]`; none of none.
+pub fn squares(tensors: &[Tensor<2>]) -> Option<Tensor<2>> {
+    let device = tensors.first()?.device();
+    let nothing = Tensor::<2>::zeros([1, 1], &device);
+    let mut sums = Tensor::<2>::zeros([1, LANES], &device);
+    for five in tensors.chunks(5) {
+        let at = |i: usize| five.get(i).unwrap_or(&nothing).clone().into_dispatch();
+        sums = Tensor::from_dispatch(Dispatch::add_squares(sums.into_dispatch(), at(0), at(1), at(2), at(3), at(4)));
+    }
+    Some(sums.sum_dim(1))
+}
+
+/// The weight and its moments after a step, see [`KernelOps::adamw`].
+pub fn adamw(
+    value: Tensor<2>,
+    grad: Tensor<2>,
+    moments: Tensor<2>,
+    factor: Tensor<2>,
+    rule: AdamWRule,
+) -> (Tensor<2>, Tensor<2>) {
+    let (value, grad, moments) = (value.into_dispatch(), grad.into_dispatch(), moments.into_dispatch());
+    let (value, moments) = Dispatch::adamw(value, grad, moments, factor.into_dispatch(), rule);
+    (Tensor::from_dispatch(value), Tensor::from_dispatch(moments))
 }
 
 /// Batched matrix product of `[batch, ·, ·]` tensors in the given [`Layout`]; its numbers are of `lhs`' type.
@@ -118,14 +279,19 @@ pub fn product(lhs: Tensor<3>, rhs: Tensor<3>, layout: Layout) -> Tensor<3> {
 /// [`product`] in another type than `lhs`'.
 pub fn product_as(dtype: DType, lhs: Tensor<3>, rhs: Tensor<3>, layout: Layout) -> Tensor<3> {
     let (ta, tb) = layout.flags();
-    Tensor::from_dispatch(Dispatch::product(lhs.into_dispatch(), rhs.into_dispatch(), ta, tb, dtype))
+    Tensor::from_dispatch(Dispatch::product(lhs.into_dispatch(), rhs.into_dispatch(), ta, tb, 1.0, dtype))
 }
 
 /// [`product`] of two matrices.
 pub fn matmul(lhs: Tensor<2>, rhs: Tensor<2>, layout: Layout) -> Tensor<2> {
-    let y = product(lhs.unsqueeze_dim::<3>(0), rhs.unsqueeze_dim::<3>(0), layout);
-    let [_, rows, columns] = y.dims();
-    y.reshape([rows, columns])
+    let (dtype, (ta, tb)) = (lhs.dtype(), layout.flags());
+    Tensor::from_dispatch(Dispatch::product(lhs.into_dispatch(), rhs.into_dispatch(), ta, tb, 1.0, dtype))
+}
+
+/// `x·Wᵀ + scale · (x·Aᵀ)·Bᵀ` for `x` `[rows, in]`, a frozen `w` `[out, in]`, `a` `[r, in]` and `b` `[out, r]`.
+pub fn adapted(x: Tensor<2>, w: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
+    let (x, w, a, b) = (x.into_dispatch(), w.into_dispatch(), a.into_dispatch(), b.into_dispatch());
+    Tensor::from_dispatch(Dispatch::adapted(x, w, a, b, scale))
 }
 
 /// `x·Wᵀ` for `x` `[rows, in]` and a weight `[out, in]` as Hugging Face stores it; gives `[rows, out]`.
@@ -151,6 +317,12 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f64) -> Tensor<2> {
 /// [`KernelOps::causal_softmax`].
 pub fn causal_softmax(scores: Tensor<3>, queries: usize, scale: f32, dtype: DType) -> Tensor<3> {
     Tensor::from_dispatch(Dispatch::causal_softmax(scores.into_dispatch(), queries, scale, dtype))
+}
+
+/// [`causal_softmax`] of sequences that stand behind each other, each of which sees itself alone: `first` `[lines, queries]`
+/// is the first key of each query, and matrix `m` of the scores goes by line `m mod lines`.
+pub fn segment_softmax(scores: Tensor<3>, first: Tensor<2, Int>, scale: f32, dtype: DType) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::segment_softmax(scores.into_dispatch(), first.into_dispatch(), scale, dtype))
 }
 
 /// `silu(gate) ∘ up`, which keeps nothing but the two for its backward.

@@ -8,7 +8,7 @@ use burn::{
     tensor::{DType, Device, Int, Tensor, TensorData},
 };
 
-use super::KernelOps;
+use super::{KernelOps, Stored};
 use crate::weights::ggml::GgmlType;
 
 /// A matrix `[rows, columns]` in the blocks of a GGUF file, row by row.
@@ -66,13 +66,27 @@ impl Packed {
         self.product(g, false)
     }
 
+    /// [`super::adapted`] on these numbers.
+    pub fn adapted(&self, x: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Tensor<2> {
+        Tensor::from_dispatch(Dispatch::packed_adapted(
+            x.into_dispatch(),
+            self.words.clone().into_dispatch(),
+            a.into_dispatch(),
+            b.into_dispatch(),
+            self.blocks(),
+            scale,
+        ))
+    }
+
+    fn blocks(&self) -> Stored {
+        Stored { kind: self.kind.id(), rows: self.rows, columns: self.columns }
+    }
+
     fn product(&self, x: Tensor<2>, transposed: bool) -> Tensor<2> {
         Tensor::from_dispatch(Dispatch::packed_product(
             x.into_dispatch(),
             self.words.clone().into_dispatch(),
-            self.kind.id(),
-            self.rows,
-            self.columns,
+            self.blocks(),
             transposed,
         ))
     }

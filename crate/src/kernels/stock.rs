@@ -3,10 +3,12 @@
 use burn::{
     backend::{
         Backend, TensorMetadata,
-        tensor::{Device, FloatTensor},
+        tensor::{Device, FloatTensor, IntTensor},
     },
     tensor::{DType, FloatDType, Scalar, Slice, TensorData},
 };
+
+use super::AdamWRule;
 
 fn f32s<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     B::float_cast(x, FloatDType::F32)
@@ -17,12 +19,16 @@ pub fn product<B: Backend>(
     rhs: FloatTensor<B>,
     ta: bool,
     tb: bool,
+    scale: f32,
     dtype: DType,
 ) -> FloatTensor<B> {
     let (lhs, rhs) = (f32s::<B>(lhs), f32s::<B>(rhs));
-    let lhs = if ta { B::float_swap_dims(lhs, 1, 2) } else { lhs };
-    let rhs = if tb { B::float_swap_dims(rhs, 1, 2) } else { rhs };
-    B::float_cast(B::float_matmul(lhs, rhs), dtype.into())
+    let last = lhs.shape().num_dims() - 1;
+    let lhs = if ta { B::float_swap_dims(lhs, last - 1, last) } else { lhs };
+    let rhs = if tb { B::float_swap_dims(rhs, last - 1, last) } else { rhs };
+    let y = B::float_matmul(lhs, rhs);
+    let y = if scale == 1.0 { y } else { B::float_mul_scalar(y, Scalar::from(scale)) };
+    B::float_cast(y, dtype.into())
 }
 
 pub fn rotate<B: Backend>(
@@ -86,6 +92,31 @@ pub fn causal_softmax<B: Backend>(
     B::float_cast(B::float_div(x.clone(), B::float_sum_dim(x, 2)), dtype.into())
 }
 
+/// What a hidden score is raised by: far from any score, and far from where the causal mask's own number overflows.
+const HIDDEN: f32 = -1e30;
+
+pub fn segment_softmax<B: Backend>(
+    scores: FloatTensor<B>,
+    first: IntTensor<B>,
+    scale: f32,
+    dtype: DType,
+    device: &Device<B>,
+) -> FloatTensor<B> {
+    let (shape, of) = (scores.shape(), first.shape());
+    let (matrices, rows, keys) = (shape[0], shape[1], shape[2]);
+    let (lines, queries) = (of[0], of[1]);
+    let first = B::float_reshape(B::int_into_float(first, FloatDType::F32), [1, lines, 1, queries].into());
+    let first = B::float_expand(first, [matrices / lines, lines, rows / queries, queries].into());
+    let first = B::float_reshape(first, [matrices, rows, 1].into());
+    let keys: Vec<f32> = (0..keys).map(|key| key as f32).collect();
+    let keys = TensorData::new(keys, [1, 1, shape[2]]);
+    // 1 or more where a key stands before the first one.
+    let before = B::float_sub(first, B::float_from_data(keys, device));
+    let before = B::float_clamp(before, Scalar::from(0f32), Scalar::from(1f32));
+    let scores = B::float_add(f32s::<B>(scores), B::float_mul_scalar(before, Scalar::from(HIDDEN)));
+    causal_softmax::<B>(scores, queries, scale, dtype, device)
+}
+
 pub fn causal_softmax_grad<B: Backend>(
     p: FloatTensor<B>,
     g: FloatTensor<B>,
@@ -114,4 +145,37 @@ pub fn swiglu_grad<B: Backend>(gate: FloatTensor<B>, up: FloatTensor<B>, g: Floa
     let rest = B::float_add_scalar(B::float_neg(s.clone()), Scalar::from(1f32));
     let slope = B::float_mul(s, B::float_add_scalar(B::float_mul(x, rest), Scalar::from(1f32)));
     B::float_cast(B::float_mul(slope, B::float_mul(f32s::<B>(g), f32s::<B>(up))), dtype.into())
+}
+
+/// The first column takes all.
+pub fn add_squares<B: Backend>(sums: FloatTensor<B>, tensors: [FloatTensor<B>; 5]) -> FloatTensor<B> {
+    let lanes = sums.shape()[1];
+    let first = B::float_slice(sums.clone(), &[Slice::full(), Slice::from(0..1)]);
+    let rest = B::float_slice(sums, &[Slice::full(), Slice::from(1..lanes)]);
+    let all = tensors.into_iter().fold(first, |sum, x| {
+        let x = f32s::<B>(x);
+        let squares = B::float_sum(B::float_mul(x.clone(), x));
+        B::float_add(sum, B::float_reshape(squares, [1, 1].into()))
+    });
+    B::float_cat(vec![all, rest], 1)
+}
+
+pub fn adamw<B: Backend>(
+    value: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    moments: FloatTensor<B>,
+    factor: FloatTensor<B>,
+    rule: AdamWRule,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let times = |x: FloatTensor<B>, by: f32| B::float_mul_scalar(x, Scalar::from(by));
+    let rows = value.shape()[0];
+    let grad = B::float_mul(f32s::<B>(grad), factor);
+    let square = B::float_mul(grad.clone(), grad.clone());
+    let half = |from: usize| B::float_slice(moments.clone(), &[Slice::from(from..from + rows), Slice::full()]);
+    let first = B::float_add(times(half(0), rule.beta1), times(grad, rule.rest1));
+    let second = B::float_add(times(half(rows), rule.beta2), times(square, rule.rest2));
+    let root = B::float_div_scalar(B::float_sqrt(second.clone()), Scalar::from(rule.correction));
+    let update = B::float_div(first.clone(), B::float_add_scalar(root, Scalar::from(rule.epsilon)));
+    let value = B::float_sub(times(value, rule.keep), times(update, rule.step));
+    (value, B::float_cat(vec![first, second], 0))
 }

@@ -12,7 +12,7 @@ use rand::Rng;
 use super::*;
 use crate::{device::Opened, weights::ggml::GgmlType};
 
-fn gpu() -> Option<&'static Opened> {
+pub(super) fn gpu() -> Option<&'static Opened> {
     // Once: tests run side by side.
     static GPU: std::sync::OnceLock<Opened> = std::sync::OnceLock::new();
     std::env::var_os("PADDOCK_TEST_GPU").map(|_| {
@@ -183,6 +183,79 @@ fn causal_softmax_matches_burn_and_hides_the_future() {
     }
 }
 
+/// The first key of each query of a line whose segments are so long.
+fn firsts(segments: &[i32]) -> Vec<i32> {
+    let begins = segments.iter().scan(0, |end, length| {
+        *end += length;
+        Some((*end - length, *length))
+    });
+    begins.flat_map(|(begin, length)| vec![begin; length as usize]).collect()
+}
+
+fn int(lines: &[Vec<i32>], device: &Device) -> Tensor<2, Int> {
+    Tensor::from_data(TensorData::new(lines.concat(), [lines.len(), lines[0].len()]), (device, DType::I32))
+}
+
+#[test]
+fn segment_softmax_matches_burn_and_hides_other_segments() {
+    // Heads, queries a group, keys before the queries, and the segments of each line.
+    let cases: [(usize, usize, usize, &[&[i32]]); 6] = [
+        (2, 2, 0, &[&[4]]),
+        (1, 3, 0, &[&[2, 3], &[1, 1, 2, 1]]),
+        (2, 2, 0, &[&[1], &[1], &[1]]),
+        (1, 1, 3, &[&[1, 1], &[2]]),
+        (3, 2, 0, &[&[5, 2], &[7], &[1, 6], &[3, 1, 3]]),
+        (2, 1, 0, &[&[70, 60, 3], &[1, 131, 1]]),
+    ];
+    for (name, device) in devices() {
+        for (heads, group, before, segments) in cases {
+            let lines: Vec<Vec<i32>> = segments.iter().map(|line| firsts(line)).collect();
+            let queries = lines[0].len();
+            let (rows, keys) = (group * queries, before + queries);
+            let shape = [heads * lines.len(), rows, keys];
+            let case = format!("{name} {shape:?} {segments:?}");
+            let seen = |i: usize| {
+                let (matrix, query) = (i / keys / rows, i / keys % rows % queries);
+                (lines[matrix % lines.len()][query] as usize..=before + query).contains(&(i % keys))
+            };
+            let mask = (0..shape.iter().product::<usize>()).map(|i| if seen(i) { 0.0 } else { f32::NEG_INFINITY });
+            let mask = Tensor::<3>::from_data(TensorData::new(mask.collect::<Vec<f32>>(), shape), &device);
+            let scores = random(shape, 8, &device).autodiff().require_grad();
+            let weight = random(shape, 9, &device);
+            let ours = segment_softmax(scores.clone(), int(&lines, &device), 0.7, DType::F32);
+            let stock = softmax(scores.clone().mul_scalar(0.7) + mask, 2);
+            assert_close(&case, ours.clone().inner(), stock.clone().inner(), 1e-6);
+            let (ours, stock) = ((ours * weight.clone()).sum().backward(), (stock * weight).sum().backward());
+            let (ours, stock) = (scores.grad(&ours), scores.grad(&stock));
+            let case = format!("{case} gradient");
+            assert_close(&case, ours.expect("gradient"), stock.expect("gradient"), 1e-5);
+        }
+        let first = int(&[firsts(&[2, 3]), firsts(&[1, 4])], &device);
+        let f = |x| segment_softmax(x, first.clone(), 0.7, DType::F32);
+        finite_differences(name, random([2, 10, 5], 10, &device), f, &device);
+    }
+}
+
+/// What another segment holds changes nothing, however large.
+#[test]
+fn a_hidden_score_is_as_if_it_were_not_there() {
+    for (name, device) in devices() {
+        let first = int(&[firsts(&[2, 3])], &device);
+        let scores = values(random([2, 5, 5], 8, &device));
+        let p = |far: f32| {
+            let put = |(i, score): (usize, &f32)| if i / 5 % 5 >= 2 && i % 5 < 2 { far } else { *score };
+            let scores = scores.iter().enumerate().map(put).collect::<Vec<f32>>();
+            let scores = Tensor::<3>::from_data(TensorData::new(scores, [2, 5, 5]), &device);
+            values(segment_softmax(scores, first.clone(), 1.0, DType::F32))
+        };
+        let expected = p(0.0);
+        for far in [1e30, -1e30] {
+            assert_eq!(p(far), expected, "{name}");
+        }
+        assert!(expected.chunks(5).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-6), "{name}");
+    }
+}
+
 #[test]
 fn a_large_score_does_not_overflow() {
     let device = Device::flex();
@@ -293,5 +366,85 @@ fn packed_matrices_give_what_their_dense_form_gives() {
                 assert_close(&case, ours.expect("gradient"), stock.expect("gradient"), 1e-5);
             }
         }
+    }
+}
+
+/// Forward, and the gradients to input, A and B, of a linear layer with its adapter against its four products.
+pub(super) fn check_adapted(name: &str, device: &Device, [rows, inputs, outputs, rank]: [usize; 4], dtype: DType) {
+    let case = format!("{name} {rows}x{inputs}x{outputs} rank {rank} {dtype:?}");
+    let tolerance = if dtype == DType::F16 { 4e-3 } else { 2e-5 };
+    let packed = Packed::new(GgmlType::F16, [outputs, inputs], &blocks(GgmlType::F16, outputs, inputs), device);
+    let w = packed.select(packed.ids(0..outputs));
+    let rounded = |t: Tensor<2>| if dtype == DType::F16 { half_tests::rounded(t) } else { t };
+    let x = rounded(random([rows, inputs], 41, device));
+    let (a, b) = (random([rank, inputs], 42, device), random([outputs, rank], 43, device));
+    let g = rounded(random([rows, outputs], 44, device));
+    let leaves = |dtype: DType| {
+        let leaf = |t: &Tensor<2>, dtype| t.clone().cast(dtype).autodiff().require_grad();
+        [leaf(&x, dtype), leaf(&a, DType::F32), leaf(&b, DType::F32)]
+    };
+    let [x1, a1, b1] = leaves(DType::F32);
+    let low = x1.clone().matmul(a1.clone().transpose());
+    let stock = x1.clone().matmul(w.clone().transpose()) + low.matmul(b1.clone().transpose()).mul_scalar(0.5);
+    let mut expected = (stock.clone() * g.clone()).sum().backward();
+    let wanted = [&x1, &a1, &b1].map(|leaf| leaf.grad_remove(&mut expected).expect("gradient"));
+    for base in ["dense", "packed"] {
+        let [x, a, b] = leaves(dtype);
+        let ours = match base {
+            "dense" => adapted(x.clone(), w.clone().cast(dtype), a.clone(), b.clone(), 0.5),
+            _ => packed.adapted(x.clone(), a.clone(), b.clone(), 0.5),
+        };
+        assert_eq!(ours.dtype(), dtype, "{case} {base}");
+        assert_close(&format!("{case} {base}"), ours.clone().inner(), stock.clone().inner(), tolerance);
+        let mut grads = (ours.cast(DType::F32) * g.clone()).sum().backward();
+        for ((leaf, wanted), of) in [&x, &a, &b].into_iter().zip(&wanted).zip(["x", "A", "B"]) {
+            let got = leaf.grad_remove(&mut grads).expect("gradient");
+            assert_close(&format!("{case} {base} gradient to {of}"), got, wanted.clone(), tolerance);
+        }
+    }
+}
+
+#[test]
+fn an_adapted_layer_is_its_four_products() {
+    for (name, device) in devices() {
+        for sizes in [[3, 8, 5, 2], [40, 32, 64, 8], [17, 64, 36, 4]] {
+            check_adapted(name, &device, sizes, DType::F32);
+        }
+    }
+    for (name, device) in half_devices() {
+        check_adapted(name, &device, [40, 32, 64, 8], DType::F16);
+    }
+}
+
+#[test]
+fn squares_and_adamw_are_the_stock_ones() {
+    for (name, device) in devices() {
+        let sizes = [[1, 1], [3, 70], [33, 64], [200, 9], [2, 2], [65, 65], [1, 4]];
+        let tensors: Vec<Tensor<2>> = (0u64..).zip(sizes).map(|(i, size)| random(size, 51 + i, &device)).collect();
+        let all: f64 = tensors.iter().flat_map(|t| values(t.clone())).map(|x| f64::from(x) * f64::from(x)).sum();
+        let got = f64::from(values(squares(&tensors).expect("a sum"))[0]);
+        assert!((got - all).abs() < 1e-5 * all, "{name}: {got} for {all}");
+
+        let (value, grad) = (random::<2>([33, 7], 61, &device), random::<2>([33, 7], 62, &device));
+        let moments = random::<2>([66, 7], 63, &device).abs();
+        let factor = Tensor::<2>::from_data([[0.3f32]], &device);
+        let (beta1, beta2, epsilon) = (0.9f32, 0.99f32, 1e-6f32);
+        let rule = AdamWRule {
+            beta1,
+            rest1: 1.0 - beta1,
+            beta2,
+            rest2: 1.0 - beta2,
+            epsilon,
+            correction: 0.5,
+            step: 0.01,
+            keep: 0.999,
+        };
+        let (ours, both) = adamw(value.clone(), grad.clone(), moments.clone(), factor, rule);
+        let g = grad.mul_scalar(0.3);
+        let first = moments.clone().narrow(0, 0, 33).mul_scalar(beta1) + g.clone().mul_scalar(1.0 - beta1);
+        let second = moments.narrow(0, 33, 33).mul_scalar(beta2) + (g.clone() * g).mul_scalar(1.0 - beta2);
+        let update = first.clone() / second.clone().sqrt().div_scalar(0.5).add_scalar(epsilon);
+        assert_close(name, ours, value.mul_scalar(0.999) - update.mul_scalar(0.01), 1e-6);
+        assert_close(name, both, Tensor::cat(vec![first, second], 0), 1e-6);
     }
 }

@@ -3,11 +3,11 @@
 use burn::tensor::{DType, Tensor};
 
 use super::{
-    Linear, LlamaConfig, Param,
+    Linear, LlamaConfig, Param, Segments,
     cache::{Held, Step},
     rope::Rotation,
 };
-use crate::kernels::{Layout, causal_softmax, product, product_as, rms_norm, rotate, swiglu};
+use crate::kernels::{Layout, causal_softmax, product, product_as, rms_norm, rotate, segment_softmax, swiglu};
 
 /// `x ↦ w · x / sqrt(mean(x²) + eps)` (RMSNorm, arXiv:1910.07467).
 #[derive(Debug, Clone)]
@@ -54,10 +54,9 @@ impl Attention {
         let q: Tensor<3> = q.reshape([batch * self.kv_heads, group * seq, dim]);
         let k: Tensor<3> = k.reshape([batch * self.kv_heads, seq, dim]);
         let v: Tensor<3> = v.reshape([batch * self.kv_heads, seq, dim]);
-        let scale = 1.0 / (dim as f32).sqrt();
         // Scores of large heads go beyond 16 bits' range.
         let scores = product_as(DType::F32, q, k, Layout::Nt);
-        let weights = causal_softmax(scores, seq, scale, v.dtype());
+        let weights = causal_softmax(scores, seq, self.scale(), v.dtype());
         let out: Tensor<4> = product(weights, v, Layout::Nn).reshape([batch, self.heads, seq, dim]);
         let out: Tensor<2> = out.swap_dims(1, 2).reshape([batch * seq, self.heads * dim]);
         self.o_proj.forward(out, training)
@@ -68,24 +67,64 @@ impl Attention {
     /// # Shapes
     /// `x` `[batch · new, hidden]` → `[batch · new, hidden]`
     pub(super) fn extend(&self, x: Tensor<2>, step: &Step, held: &mut Held) -> Tensor<2> {
-        let (batch, new, dim) = (step.batch, step.new, self.head_dim);
-        let (heads, group) = (self.kv_heads, self.heads / self.kv_heads);
-        // Heads come first: each token turns by angles of its own, and keys go into the cache as they are.
+        let shape = [step.batch, step.new];
+        let (q, [k, v]) = self.heads_first(x, &step.rope, shape, false);
+        // Keys go into the cache as they are.
+        let [k, v] = step.put(held, [k, v]);
+        let scores = step.hide(product_as(DType::F32, q, k, Layout::Nt));
+        let weights = causal_softmax(scores, step.new, self.scale(), v.dtype());
+        self.tokens_first(product(weights, v, Layout::Nn), shape, false)
+    }
+
+    /// As [`Self::forward`], for rows that stand behind each other.
+    ///
+    /// # Shapes
+    /// `x` `[batch · seq, hidden]` → `[batch · seq, hidden]`
+    pub(super) fn packed(&self, x: Tensor<2>, segments: &Segments, training: bool) -> Tensor<2> {
+        let shape = segments.first.dims();
+        let (q, keys_values) = self.heads_first(x, &segments.rope, shape, training);
+        let [batch, seq] = shape;
+        let [k, v]: [Tensor<3>; 2] = keys_values.map(|t| t.reshape([self.kv_heads * batch, seq, self.head_dim]));
+        let scores = product_as(DType::F32, q, k, Layout::Nt);
+        // Of the scores' matrices every `batch`-th one is of the same row.
+        let weights = segment_softmax(scores, segments.first.clone(), self.scale(), v.dtype());
+        self.tokens_first(product(weights, v, Layout::Nn), shape, training)
+    }
+
+    /// Heads before rows, so that each token turns by angles of its own: queries `[kv_heads · batch, group · seq, head_dim]`,
+    /// keys and values `[kv_heads, batch, seq, head_dim]`.
+    fn heads_first(
+        &self,
+        x: Tensor<2>,
+        rope: &Rotation,
+        [batch, seq]: [usize; 2],
+        training: bool,
+    ) -> (Tensor<3>, [Tensor<4>; 2]) {
+        let (heads, group, dim) = (self.kv_heads, self.heads / self.kv_heads, self.head_dim);
         let split = |t: Tensor<2>| -> Tensor<4> {
             let heads = t.dims()[1] / dim;
-            t.reshape([1, batch * new, heads, dim]).swap_dims(1, 2)
+            t.reshape([1, batch * seq, heads, dim]).swap_dims(1, 2)
         };
-        let turn = |t: Tensor<4>| rotate(t, step.rope.cos.clone(), step.rope.sin.clone());
-        let q: Tensor<5> = turn(split(self.q_proj.forward(x.clone(), false))).reshape([heads, group, batch, new, dim]);
-        let k = turn(split(self.k_proj.forward(x.clone(), false)));
-        let v = split(self.v_proj.forward(x, false));
-        let [k, v] = step.put(held, [k, v].map(|t| t.reshape([heads, batch, new, dim])));
-        let q: Tensor<3> = q.swap_dims(1, 2).reshape([heads * batch, group * new, dim]);
-        let scores = step.hide(product_as(DType::F32, q, k, Layout::Nt));
-        let weights = causal_softmax(scores, new, 1.0 / (dim as f32).sqrt(), v.dtype());
-        let out: Tensor<5> = product(weights, v, Layout::Nn).reshape([heads, batch, group, new, dim]);
-        let out: Tensor<2> = out.permute([1, 3, 0, 2, 4]).reshape([batch * new, self.heads * dim]);
-        self.o_proj.forward(out, false)
+        let turn = |t: Tensor<4>| rotate(t, rope.cos.clone(), rope.sin.clone());
+        let q: Tensor<5> =
+            turn(split(self.q_proj.forward(x.clone(), training))).reshape([heads, group, batch, seq, dim]);
+        let k = turn(split(self.k_proj.forward(x.clone(), training)));
+        let v = split(self.v_proj.forward(x, training));
+        let q = q.swap_dims(1, 2).reshape([heads * batch, group * seq, dim]);
+        (q, [k, v].map(|t| t.reshape([heads, batch, seq, dim])))
+    }
+
+    /// What attention gives by heads, `[kv_heads · batch, group · seq, head_dim]`, back to `[batch · seq, hidden]`.
+    fn tokens_first(&self, out: Tensor<3>, [batch, seq]: [usize; 2], training: bool) -> Tensor<2> {
+        let (heads, group, dim) = (self.kv_heads, self.heads / self.kv_heads, self.head_dim);
+        let out: Tensor<5> = out.reshape([heads, batch, group, seq, dim]);
+        let out: Tensor<2> = out.permute([1, 3, 0, 2, 4]).reshape([batch * seq, self.heads * dim]);
+        self.o_proj.forward(out, training)
+    }
+
+    /// On the scores.
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
     }
 }
 
@@ -168,6 +207,11 @@ impl Block {
     /// As [`Self::forward`], for tokens that follow those in `held`.
     pub(super) fn extend(&self, x: Tensor<2>, step: &Step, held: &mut Held, dtype: DType) -> Tensor<2> {
         self.around(x, dtype, false, |h| self.attention.extend(h, step, held))
+    }
+
+    /// As [`Self::forward`], for rows that stand behind each other.
+    pub(super) fn packed(&self, x: Tensor<2>, segments: &Segments, dtype: DType, training: bool) -> Tensor<2> {
+        self.around(x, dtype, training, |h| self.attention.packed(h, segments, training))
     }
 
     fn around(

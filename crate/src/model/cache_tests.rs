@@ -85,7 +85,7 @@ fn logits(model: &Llama, hidden: Tensor<2>) -> Vec<f32> {
 
 /// Logits of one sequence, `vocab` a token, without a cache.
 fn whole(model: &Llama, row: &[i32], device: &Device) -> Vec<f32> {
-    logits(model, model.hidden(ids(&[row.to_vec()], device), false))
+    logits(model, model.hidden(ids(&[row.to_vec()], device), None, false))
 }
 
 /// The first tokens of each row, padded on the left to `slots`.

@@ -39,8 +39,15 @@ impl Linear {
         let Some(lora) = &self.lora else {
             return self.base(x);
         };
+        let dropped = training && lora.dropout > 0.0;
+        if !dropped
+            && self.bias.is_none()
+            && let Some(y) = self.weight.adapted(x.clone(), lora.a.tensor(), lora.b.tensor(), lora.scale)
+        {
+            return y;
+        }
         let base = self.base(x.clone());
-        let x = if training && lora.dropout > 0.0 {
+        let x = if dropped {
             let keep = 1.0 - lora.dropout;
             let mask = Tensor::random(x.shape(), Distribution::Bernoulli(keep), &x.device().without_autodiff());
             let mask: Tensor<2> = mask.div_scalar(keep);

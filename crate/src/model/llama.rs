@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, ops::Range};
 
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use super::{Block, KvCache, Linear, LlamaConfig, Param, RmsNorm, rope::Rotation};
+use super::{Block, KvCache, Linear, LlamaConfig, Param, RmsNorm, Segments, rope::Rotation};
 
 /// Which head a model gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,15 +102,15 @@ impl Llama {
     }
 
     /// Hidden states after the final norm. Rows are padded on the right: causal attention keeps what stands before
-    /// the padding free of it, so no padding mask is needed.
+    /// the padding free of it, so no padding mask is needed. `segments` says where several rows stand in one.
     ///
     /// # Shapes
     /// `ids` `[batch, seq]` → `[batch · seq, hidden]`
-    pub fn hidden(&self, ids: Tensor<2, Int>, training: bool) -> Tensor<2> {
+    pub fn hidden(&self, ids: Tensor<2, Int>, segments: Option<&Segments>, training: bool) -> Tensor<2> {
         let seq = ids.dims()[1];
         let mut x = self.embed(ids);
         for index in 0..self.layers.len() {
-            x = self.block(index, x, seq, training);
+            x = self.block(index, x, seq, segments, training);
         }
         self.norm.forward(x)
     }
@@ -143,7 +143,17 @@ impl Llama {
     }
 
     /// One decoder block.
-    pub fn block(&self, index: usize, x: Tensor<2>, seq: usize, training: bool) -> Tensor<2> {
+    pub fn block(
+        &self,
+        index: usize,
+        x: Tensor<2>,
+        seq: usize,
+        segments: Option<&Segments>,
+        training: bool,
+    ) -> Tensor<2> {
+        if let Some(segments) = segments {
+            return self.layers[index].packed(x, segments, self.dtype(), training);
+        }
         let rope = self.rotation(seq, &x.device());
         self.layers[index].forward(x, &rope, seq, self.dtype(), training)
     }
@@ -165,7 +175,7 @@ impl Llama {
     /// # Shapes
     /// `ids` `[batch, seq]`, `last` `[batch]` → `[batch, num_labels]`
     pub fn classify(&self, ids: Tensor<2, Int>, last: Tensor<1, Int>, training: bool) -> Tensor<2> {
-        let pooled = self.hidden(ids, training).select(0, last);
+        let pooled = self.hidden(ids, None, training).select(0, last);
         self.project(pooled, training)
     }
 
@@ -180,7 +190,7 @@ impl Llama {
         }
     }
 
-    fn rotation(&self, seq: usize, device: &Device) -> Rotation {
+    pub(super) fn rotation(&self, seq: usize, device: &Device) -> Rotation {
         let config = &self.config;
         self.rotations
             .borrow_mut()

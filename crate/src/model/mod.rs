@@ -8,6 +8,7 @@ mod linear;
 mod llama;
 mod param;
 mod rope;
+mod segments;
 
 pub use block::{Attention, Block, Mlp, RmsNorm};
 pub use cache::KvCache;
@@ -17,3 +18,4 @@ pub use linear::{Linear, Lora};
 pub use llama::{Head, HeadKind, Llama, Part};
 pub use param::Param;
 pub use rope::{RopeScaling, frequencies};
+pub use segments::Segments;

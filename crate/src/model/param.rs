@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::{Gradients, Int, Tensor};
 
-use crate::kernels::{Layout, Packed, linear, matmul};
+use crate::kernels::{Layout, Packed, adapted, linear, matmul};
 
 /// A weight by its Hugging Face name. Vectors are kept as `[1, n]`, so that all weights are of one type.
 #[derive(Debug, Clone)]
@@ -76,6 +76,15 @@ impl Param {
             Value::Dense(_) => linear(x, self.tensor()),
             Value::Packed(packed) => packed.linear(x),
             Value::Parts(_, parts) => Tensor::cat(parts.iter().map(|part| part.linear(x.clone())).collect(), 1),
+        }
+    }
+
+    /// [`kernels::adapted`](adapted) on a frozen matrix; none where it is trained or in parts.
+    pub fn adapted(&self, x: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f32) -> Option<Tensor<2>> {
+        match &self.value {
+            Value::Dense(_) if !self.trainable => Some(adapted(x, self.tensor(), a, b, scale)),
+            Value::Packed(packed) => Some(packed.adapted(x, a, b, scale)),
+            _ => None,
         }
     }
 

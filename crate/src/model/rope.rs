@@ -2,7 +2,7 @@
 
 use std::f32::consts::TAU;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::{Map, Value};
 
 use super::LlamaConfig;
@@ -98,7 +98,7 @@ pub fn frequencies(theta: f64, dim: usize, scaling: &RopeScaling, most: usize, s
     }
 }
 
-/// `cos` and `sin` of `position · frequency`, each `[seq, head_dim / 2]`.
+/// `cos` and `sin` of `position · frequency`, each `[positions, head_dim / 2]`.
 #[derive(Debug, Clone)]
 pub struct Rotation {
     pub cos: Tensor<2>,
@@ -107,9 +107,18 @@ pub struct Rotation {
 
 impl Rotation {
     pub fn new(seq: usize, config: &LlamaConfig, device: &Device) -> Self {
-        let frequencies = config.frequencies(seq);
+        Self::at(seq, &config.frequencies(seq), device)
+    }
+
+    /// Of the first `seq` positions at these frequencies.
+    pub fn at(seq: usize, frequencies: &[f32], device: &Device) -> Self {
         let angles = (0..seq).flat_map(|s| frequencies.iter().map(move |f| s as f32 * f));
         Self::of(angles.collect(), frequencies.len(), device)
+    }
+
+    /// The lines of these positions.
+    pub fn select(&self, positions: Tensor<1, Int>) -> Self {
+        Self { cos: self.cos.clone().select(0, positions.clone()), sin: self.sin.clone().select(0, positions) }
     }
 
     /// Of angles that are given, `half` a position.

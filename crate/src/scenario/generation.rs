@@ -29,9 +29,9 @@ impl Scenario for TextGeneration {
 
     fn ask(&self, shape: Shape, row: &Fields<'_>) -> Result<Exchange, String> {
         if shape == Shape::Messages {
-            let (turns, _) = talk(row)?;
-            let system = row.get(Role::System).filter(|_| turns[0].role != "system");
-            return Ok(Exchange { turns, ..Exchange::default() }.system(system));
+            let mut turns = conversation(row.need(Role::Messages)?)?;
+            let _ = turns.pop_if(|turn| turn.role == "assistant");
+            return talk(turns, row);
         }
         let prompt = match (row.need(Role::Prompt)?, row.get(Role::Input)) {
             (prompt, Some(input)) => format!("{prompt}\n\n{input}"),
@@ -42,13 +42,23 @@ impl Scenario for TextGeneration {
 
     fn answers(&self, shape: Shape, row: &Fields<'_>) -> Result<Vec<String>, String> {
         match shape {
-            Shape::Messages => match talk(row)?.1 {
-                Some(answer) if !answer.trim().is_empty() => Ok(vec![answer]),
-                Some(_) => Err("the assistant's last turn is empty".into()),
-                None => Err("its last turn is not the assistant's".into()),
-            },
+            Shape::Messages => Ok(self.exchange(shape, row)?.answers),
             _ => Ok(vec![row.need(Role::Completion)?.to_owned()]),
         }
+    }
+
+    /// Of a conversation, up to the assistant's last turn: that one and those before it are learnt, as TRL does it.
+    fn exchange(&self, shape: Shape, row: &Fields<'_>) -> Result<Exchange, String> {
+        if shape != Shape::Messages {
+            return Ok(Exchange { answers: self.answers(shape, row)?, ..self.ask(shape, row)? });
+        }
+        let mut turns = conversation(row.need(Role::Messages)?)?;
+        let last = turns.iter().rposition(|turn| turn.role == "assistant").ok_or("no turn of the assistant")?;
+        let trailing = last + 1 < turns.len();
+        turns.truncate(last + 1);
+        let answer = turns.pop().map(|turn| turn.content).filter(|answer| !answer.trim().is_empty());
+        let answers = vec![answer.ok_or("the assistant's last turn is empty")?];
+        Ok(Exchange { answers, trailing, ..talk(turns, row)? })
     }
 
     fn metrics(&self, _: &Config) -> &'static [Metric] {
@@ -80,12 +90,11 @@ impl Scenario for TextGeneration {
     }
 }
 
-/// A conversation and what the assistant says at its end, where it has the last word.
-fn talk(row: &Fields<'_>) -> Result<(Vec<Message>, Option<String>), String> {
-    let mut turns = conversation(row.need(Role::Messages)?)?;
-    let answer = turns.pop_if(|turn| turn.role == "assistant").map(|turn| turn.content);
+/// A conversation that the user's last turn ends, with the row's own system text where it has none.
+fn talk(turns: Vec<Message>, row: &Fields<'_>) -> Result<Exchange, String> {
     if turns.last().is_none_or(|turn| turn.role != "user") {
         return Err("no turn of the user that is to be answered".into());
     }
-    Ok((turns, answer))
+    let system = row.get(Role::System).filter(|_| turns.first().is_none_or(|turn| turn.role != "system"));
+    Ok(Exchange { turns, ..Exchange::default() }.system(system))
 }

@@ -51,6 +51,14 @@ pub trait Scenario: Sync {
         Ok(Vec::new())
     }
 
+    /// A row as it is learnt.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    fn exchange(&self, shape: Shape, row: &Fields<'_>) -> std::result::Result<Exchange, String> {
+        Ok(Exchange { answers: self.answers(shape, row)?, ..self.ask(shape, row)? })
+    }
+
     /// What stands between prompt and answer where the model has no chat template.
     fn lead(&self) -> &'static str {
         ""
@@ -114,6 +122,11 @@ scenarios! {
 }
 
 impl Task {
+    /// By its word.
+    pub fn find(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|task| task.as_str() == word)
+    }
+
     /// With a classification head; otherwise a language model.
     pub fn classifies(self) -> bool {
         self.scenario().shapes().iter().all(|shape| self.scenario().learns(*shape) == Learns::Label)
@@ -124,8 +137,7 @@ impl Task {
     /// # Errors
     /// Why it cannot be used.
     pub fn exchange(self, shape: Shape, row: &Fields<'_>) -> std::result::Result<Exchange, String> {
-        let scenario = self.scenario();
-        Ok(Exchange { answers: scenario.answers(shape, row)?, ..scenario.ask(shape, row)? })
+        self.scenario().exchange(shape, row)
     }
 
     /// The shape and the columns that it takes of a table.
@@ -134,6 +146,18 @@ impl Task {
     /// As [`Mapping::resolve`].
     pub fn mapping(self, table: &Table, data: &DataConfig) -> Result<Mapping> {
         Mapping::resolve(table, data, self.scenario().shapes())
+    }
+
+    /// What it is measured by, the loss last.
+    pub fn metrics(self, config: &Config) -> Vec<MetricInfo> {
+        let metrics = self.scenario().metrics(config).iter().copied().chain([Metric::Loss]);
+        let info = |(place, metric): (usize, Metric)| MetricInfo {
+            id: metric.as_str().into(),
+            greater_is_better: metric.greater_is_better(),
+            share: metric.is_share(),
+            default: place == 0,
+        };
+        metrics.enumerate().map(info).collect()
     }
 
     /// # Errors
@@ -168,6 +192,21 @@ pub struct ScenarioInfo {
     pub shapes: Vec<ShapeInfo>,
     /// A model of it answers by writing.
     pub generates: bool,
+    /// What it is measured by, the one that tells most first.
+    pub metrics: Vec<MetricInfo>,
+    /// The same with `model.num_labels: 1`, where that makes others of them.
+    pub number_metrics: Vec<MetricInfo>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct MetricInfo {
+    /// The word of `evaluation.success_metric` and its kin.
+    pub id: String,
+    pub greater_is_better: bool,
+    /// From 0 to 1, as a person reads a percentage.
+    pub share: bool,
+    /// The one to judge a run by where none is asked for.
+    pub default: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
@@ -185,6 +224,9 @@ pub struct RoleInfo {
 
 /// All of them.
 pub fn all() -> Vec<ScenarioInfo> {
+    let Ok(config) = Config::resolve(&RawConfig::default()) else { return Vec::new() };
+    let mut number = config.clone();
+    number.model.num_labels = Some(1);
     Task::ALL
         .iter()
         .map(|task| {
@@ -194,12 +236,15 @@ pub fn all() -> Vec<ScenarioInfo> {
                 roles.map(|(role, required)| RoleInfo { id: role.as_str().into(), required: *required }).collect()
             };
             let shapes = scenario.shapes().iter();
+            let (metrics, of_number) = (task.metrics(&config), task.metrics(&number));
             ScenarioInfo {
                 id: task.as_str().into(),
                 name: scenario.name().into(),
                 about: scenario.about().into(),
                 shapes: shapes.map(|shape| ShapeInfo { id: shape.as_str().into(), roles: roles(shape) }).collect(),
                 generates: !task.classifies(),
+                number_metrics: if of_number == metrics { Vec::new() } else { of_number },
+                metrics,
             }
         })
         .collect()

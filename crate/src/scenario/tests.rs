@@ -29,6 +29,17 @@ fn every_scenario_measures_what_it_judges_and_says_what_it_is() {
         let answers = scenario.shapes().iter().any(|shape| scenario.learns(*shape) == Learns::Answers);
         assert_eq!(answers, !judged.is_empty(), "{}", task.as_str());
     }
+    let infos = all();
+    for info in &infos {
+        let ids: Vec<&str> = info.metrics.iter().map(|metric| metric.id.as_str()).collect();
+        assert_eq!(info.metrics.iter().filter(|metric| metric.default).count(), 1, "{ids:?}");
+        assert!(info.metrics[0].default && ids.last() == Some(&"loss"), "{ids:?}");
+        assert_eq!(info.number_metrics.is_empty(), info.id != "text-classification");
+    }
+    let number = &infos[0].number_metrics;
+    assert_eq!((number[0].id.as_str(), number[0].greater_is_better, number[0].share), ("mse", false, false));
+    let first = &infos[0].metrics[0];
+    assert_eq!((first.id.as_str(), first.greater_is_better, first.share), ("macro_f1", true, true));
     let error = Task::Summarization.check_metric("k", Metric::MacroF1, &config).expect_err("no such metric");
     assert!(error.to_string().contains("rougeL"), "{error}");
     assert_eq!(all().len(), Task::ALL.len());
@@ -119,7 +130,10 @@ fn rows_become_exchanges() {
     let roles: Vec<&str> = rows[0].turns.iter().map(|turn| turn.role.as_str()).collect();
     assert_eq!((roles.as_slice(), rows[0].answers[0].as_str()), (&["system", "user", "assistant", "user"][..], "b"));
     assert_eq!(rows.len(), 1);
-    assert!(skipped[0].contains("not the assistant's") && skipped[1].contains("no turn of the user"), "{skipped:?}");
+    assert!(
+        skipped[0].contains("no turn of the assistant") && skipped[1].contains("no turn of the user"),
+        "{skipped:?}"
+    );
     assert!(skipped[2].contains("no JSON list"), "{skipped:?}");
 
     let qa = r#"[{"context": "Ada was born in 1815.", "question": "When?", "answers": ["1815", "in 1815"]},
@@ -137,6 +151,38 @@ fn rows_become_exchanges() {
     let (rows, skipped) = exchanged(Task::EntityTagging, "e.csv", tags);
     assert_eq!((rows.len(), rows[1].answers[0].as_str()), (2, "[]"));
     assert!(skipped[0].contains("no JSON"), "{skipped:?}");
+}
+
+#[test]
+fn conversations_are_learnt_up_to_their_last_answer() {
+    let turns = |roles: &[&str]| {
+        let turns = roles.iter().enumerate();
+        let turns = turns.map(|(i, role)| format!("{{\"role\": \"{role}\", \"content\": \"{role} {i}\"}}"));
+        format!("{{\"messages\": [{}]}}\n", turns.collect::<Vec<_>>().join(", "))
+    };
+    let text = [
+        turns(&["user", "assistant", "user"]),
+        turns(&["system", "user", "assistant", "user", "assistant", "system", "user"]),
+        turns(&["user", "assistant"]),
+        turns(&["assistant", "user"]),
+    ]
+    .concat();
+    let table = table("t.jsonl", &text);
+    let task = Task::TextGeneration;
+    let mapping = task.mapping(&table, &data()).expect("a mapping");
+    let found = exchanges(&table, &mapping, |row| task.exchange(mapping.shape, row)).expect("exchanges");
+    let rows: Vec<&Exchange> = found.rows.iter().filter_map(|row| row.exchange.as_ref()).collect();
+    let shown: Vec<_> = rows.iter().map(|row| (row.turns.len(), row.prompt(), row.answers[0].as_str())).collect();
+    assert_eq!(shown, [(1, "user 0", "assistant 1"), (4, "user 3", "assistant 4"), (1, "user 0", "assistant 1")]);
+    assert_eq!(rows.iter().map(|row| row.trailing).collect::<Vec<_>>(), [true, true, false]);
+    // One note for all of them; a greeting alone answers nobody.
+    let notes: Vec<&String> = found.warnings.iter().filter(|warning| warning.contains("go on after")).collect();
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].starts_with("t.jsonl: 2 of 3 conversations"), "{notes:?}");
+    assert_eq!((found.skipped.count, found.skipped.named[0].row), (1, 4));
+    // What is asked is asked to its end.
+    let asked = task.scenario().ask(Shape::Messages, &mapping.fields(&table, 0)).expect("a conversation");
+    assert_eq!((asked.turns.len(), asked.prompt()), (3, "user 2"));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use minijinja::{
     syntax::SyntaxConfig,
     value::{Kwargs, Rest, Value, ValueKind},
 };
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 use super::{TokenizerConfig, clock, sandbox};
 use crate::error::{Error, Result};
@@ -22,7 +24,8 @@ const NAME: &str = "template";
 const ADVICE: &str = "Check the model's chat template: it must be Jinja as transformers runs it.";
 
 /// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,

@@ -204,6 +204,7 @@ mod tests {
             text: (*text).to_owned(),
             target: Target::Class(*class),
             exchange: None,
+            fields: BTreeMap::new(),
         };
         Rows {
             shape: Shape::TextLabel,

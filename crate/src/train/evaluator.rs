@@ -228,8 +228,14 @@ impl Evaluator {
             calibration = counted.bins();
             classes = counted.counts().classes().iter().map(ClassScore::from).collect();
         }
+        let asked = |row: usize| self.held_out.asked.get(row);
         let sample = |row: usize, expected: &str, predicted: &str, confidence: f64| Sample {
-            text: self.held_out.asked.get(row).map(|asked| shown(&asked.text)).unwrap_or_default(),
+            text: asked(row).map(|asked| shown(&asked.text)).unwrap_or_default(),
+            // On the way they would only be told again.
+            fields: asked(row)
+                .filter(|_| self.when != When::During)
+                .map(|asked| asked.fields.clone())
+                .unwrap_or_default(),
             expected: shown(expected),
             predicted: shown(predicted),
             confidence,

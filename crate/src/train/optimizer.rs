@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use burn::tensor::Tensor;
 
-use crate::model::Param;
+use crate::{
+    kernels::{AdamWRule, adamw, squares},
+    model::Param,
+};
 
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWConfig {
@@ -19,7 +22,8 @@ pub struct AdamWConfig {
 pub struct AdamW {
     config: AdamWConfig,
     steps: i32,
-    moments: HashMap<String, (Tensor<2>, Tensor<2>)>,
+    /// The first moments of a weight, and below them the second ones.
+    moments: HashMap<String, Tensor<2>>,
 }
 
 impl AdamW {
@@ -34,24 +38,25 @@ impl AdamW {
         let correction1 = 1.0 - beta1.powi(self.steps);
         let correction2 = (1.0 - beta2.powi(self.steps)).sqrt();
         for (param, grad) in grads {
-            let grad = match &clip {
-                Some(factor) => grad * factor.clone(),
-                None => grad,
-            };
-            let square = grad.clone() * grad.clone();
-            let (m, v) = match self.moments.remove(&param.name) {
-                Some((m, v)) => (
-                    m.mul_scalar(beta1) + grad.mul_scalar(1.0 - beta1),
-                    v.mul_scalar(beta2) + square.mul_scalar(1.0 - beta2),
-                ),
-                None => (grad.mul_scalar(1.0 - beta1), square.mul_scalar(1.0 - beta2)),
-            };
-            let update = m.clone() / v.clone().sqrt().div_scalar(correction2).add_scalar(epsilon);
+            let [rows, columns] = grad.dims();
+            let device = grad.device();
+            let factor = clip.clone().unwrap_or_else(|| Tensor::ones([1, 1], &device));
+            let moments = self.moments.remove(&param.name);
+            let moments = moments.unwrap_or_else(|| Tensor::zeros([2 * rows, columns], &device));
             let decay = if param.vector { 0.0 } else { weight_decay };
-            let value = param.value();
-            let value = if decay == 0.0 { value } else { value.mul_scalar(1.0 - learning_rate * decay) };
-            param.set(value - update.mul_scalar(learning_rate / correction1));
-            self.moments.insert(param.name.clone(), (m, v));
+            let rule = AdamWRule {
+                beta1: beta1 as f32,
+                rest1: (1.0 - beta1) as f32,
+                beta2: beta2 as f32,
+                rest2: (1.0 - beta2) as f32,
+                epsilon: epsilon as f32,
+                correction: correction2 as f32,
+                step: (learning_rate / correction1) as f32,
+                keep: (1.0 - learning_rate * decay) as f32,
+            };
+            let (value, moments) = adamw(param.value(), grad, moments, factor, rule);
+            param.set(value);
+            self.moments.insert(param.name.clone(), moments);
         }
     }
 
@@ -61,13 +66,16 @@ impl AdamW {
     }
 
     /// The two moments of the weight `name`, once it has taken a step.
-    pub fn moments(&self, name: &str) -> Option<&(Tensor<2>, Tensor<2>)> {
-        self.moments.get(name)
+    pub fn moments(&self, name: &str) -> Option<(Tensor<2>, Tensor<2>)> {
+        let both = self.moments.get(name)?;
+        let rows = both.dims()[0] / 2;
+        Some((both.clone().narrow(0, 0, rows), both.clone().narrow(0, rows, rows)))
     }
 
     /// Goes on where another one was.
     pub fn restore(&mut self, steps: i32, moments: HashMap<String, (Tensor<2>, Tensor<2>)>) {
-        (self.steps, self.moments) = (steps, moments);
+        self.steps = steps;
+        self.moments = moments.into_iter().map(|(name, (m, v))| (name, Tensor::cat(vec![m, v], 0))).collect();
     }
 
     /// Bytes of the two moments for this many trained weights.
@@ -77,8 +85,8 @@ impl AdamW {
 }
 
 /// Euclidean norm over all gradients together, `[1, 1]`.
-pub fn global_norm<'a>(grads: impl Iterator<Item = &'a Tensor<2>>) -> Option<Tensor<2>> {
-    grads.map(|g| (g.clone() * g.clone()).sum().reshape([1, 1])).reduce(|a, b| a + b).map(Tensor::sqrt)
+pub fn global_norm(grads: &[Tensor<2>]) -> Option<Tensor<2>> {
+    squares(grads).map(Tensor::sqrt)
 }
 
 /// `min(1, max_norm / (norm + 1e-6))`, as PyTorch's `clip_grad_norm_`.

@@ -137,7 +137,12 @@ impl RangeTest {
         Ok(Self {
             rng: rng::stream(config.training.seed, rng::INIT),
             outputs: plan::outputs(&config, &rows.labels),
-            stage: Stage::Tokenize(Box::new(Tokenizing::new(&config, rows.shape, folder.clone(), rows.train)?)),
+            stage: Stage::Tokenize(Box::new(Tokenizing::for_training(
+                &config,
+                rows.shape,
+                folder.clone(),
+                rows.train,
+            )?)),
             rates,
             rows: Sequences::default(),
             trainer: None,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     batch::{Batch, Targets},
     error::Result,
-    model::{Head, Llama, Part},
+    model::{Head, Llama, Part, Segments},
     weights::read_f32,
 };
 
@@ -27,24 +27,33 @@ fn last(batch: &Batch, device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(last, [batch.batch]), device)
 }
 
+/// Where packed rows stand; none in a batch without any.
+fn segments(model: &Llama, batch: &Batch, device: &Device) -> Option<Segments> {
+    let shape = [batch.batch, batch.seq];
+    let starts = Some(batch.starts.clone()).filter(|starts| !starts.is_empty())?;
+    Some(model.segments(starts, batch.positions(), shape, batch.longest, device))
+}
+
 /// Logits of a micro-batch: one row a text, or one a position under the language-model head.
 pub fn forward(model: &Llama, batch: &Batch, device: &Device, training: bool) -> Tensor<2> {
     match model.head {
         Head::Classification(_) => model.classify(ids(batch, device), last(batch, device), training),
         Head::CausalLm(_) => {
-            let hidden = model.hidden(ids(batch, device), training);
+            let segments = segments(model, batch, device);
+            let hidden = model.hidden(ids(batch, device), segments.as_ref(), training);
             model.project(hidden, training)
         }
     }
 }
 
-/// Sum of the losses and number of right next tokens of each row of a language model's batch, without training.
+/// Sum of the losses and number of right next tokens of each line of a language model's batch, without training.
 ///
 /// # Shapes
 /// → `[batch, 2]`
 pub fn token_sums(model: &Llama, batch: &Batch, device: &Device) -> Tensor<2> {
     let Targets::Tokens(labels) = &batch.targets else { return Tensor::zeros([batch.batch, 2], device) };
-    let hidden = model.hidden(ids(batch, device), false);
+    let segments = segments(model, batch, device);
+    let hidden = model.hidden(ids(batch, device), segments.as_ref(), false);
     let (losses, right) = head_rows(model.head_weight(), hidden, &shifted(labels, batch.seq), device);
     let by_row = |each: Tensor<2>| each.reshape([batch.batch, batch.seq]).sum_dim(1);
     Tensor::cat(vec![by_row(losses), by_row(right)], 1)
@@ -106,7 +115,8 @@ impl Trainer {
     fn whole(&mut self, batch: &Batch, share: f64, seed: u64) -> Loss {
         self.seed(seed);
         self.model.track();
-        let hidden = self.model.hidden(ids(batch, &self.device), true);
+        let segments = segments(&self.model, batch, &self.device);
+        let hidden = self.model.hidden(ids(batch, &self.device), segments.as_ref(), true);
         let (loss, mut grads) = self.end(hidden, batch, share);
         self.collect(&mut grads);
         loss
@@ -117,12 +127,14 @@ impl Trainer {
     fn by_blocks(&mut self, batch: &Batch, share: f64, seed: u64) -> Loss {
         let blocks = self.model.config.num_hidden_layers;
         let tokens = ids(batch, &self.device);
+        let segments = segments(&self.model, batch, &self.device);
+        let segments = segments.as_ref();
         let mut x = self.model.embed(tokens.clone());
         let mut inputs = Vec::with_capacity(blocks);
         for index in 0..blocks {
             self.seed(seed.wrapping_add(index as u64));
             inputs.push(x.clone());
-            x = self.model.block(index, x, batch.seq, true);
+            x = self.model.block(index, x, batch.seq, segments, true);
         }
         let leaf = x.autodiff().require_grad();
         self.model.track_part(Part::End);
@@ -135,7 +147,7 @@ impl Trainer {
             let leaf = input.autodiff().require_grad();
             self.model.track_part(Part::Block(index));
             self.seed(seed.wrapping_add(index as u64));
-            let output = self.model.block(index, leaf.clone(), batch.seq, true);
+            let output = self.model.block(index, leaf.clone(), batch.seq, segments, true);
             let mut grads = (output * to_output).sum().backward();
             grad = leaf.grad_remove(&mut grads);
             self.collect(&mut grads);
@@ -212,7 +224,9 @@ impl Trainer {
     /// no number can still be left out by [`Self::discard`].
     pub async fn outcome(&mut self) -> Result<Outcome> {
         let zero = || Tensor::zeros([1, 1], &self.device);
-        let norm = global_norm(self.grads.iter().flatten()).unwrap_or_else(zero).mul_scalar(1.0 / self.scale());
+        let norm = global_norm(&self.grads.iter().flatten().cloned().collect::<Vec<_>>())
+            .unwrap_or_else(zero)
+            .mul_scalar(1.0 / self.scale());
         let (loss, correct) = self.sums.take().unwrap_or_else(|| (zero(), zero()));
         self.norm = Some(norm.clone());
         let numbers = read_f32(Tensor::cat(vec![loss, norm, correct], 1)).await?;
@@ -272,8 +286,8 @@ impl Trainer {
             held.push(Held { name: param.name.clone(), value: param.value() });
             if let Some((first, second)) = self.optimizer.moments(&param.name) {
                 let [a, b] = moment_names(&param.name);
-                held.push(Held { name: a, value: first.clone() });
-                held.push(Held { name: b, value: second.clone() });
+                held.push(Held { name: a, value: first });
+                held.push(Held { name: b, value: second });
             }
         }
         held

@@ -48,4 +48,6 @@ fn the_schema_is_printed() {
     let folder = Folder::new();
     let printed: serde_json::Value = serde_json::from_str(&folder.run(&["schema"]).stdout).unwrap();
     assert_eq!(printed, paddock::config::json_schema());
+    let printed: serde_json::Value = serde_json::from_str(&folder.run(&["schema", "--plugin"]).stdout).unwrap();
+    assert_eq!(printed, paddock::plugin::json_schema());
 }

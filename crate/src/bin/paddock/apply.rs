@@ -77,7 +77,16 @@ pub fn predict(args: &PredictArgs, output: &mut Output) -> Result<()> {
         let fields = chunk.iter().map(|row| row.fields.clone()).collect();
         let apply_chat_template = args.apply_chat_template;
         let sampling = sampling.clone();
-        let ask = Command::Predict { texts, fields, plugin: None, sampling, max_new_tokens: None, apply_chat_template };
+        let ask = Command::Predict {
+            texts,
+            fields,
+            messages: Vec::new(),
+            plugin: None,
+            sampling,
+            max_new_tokens: None,
+            apply_chat_template,
+            join: false,
+        };
         let mut predictions = Vec::new();
         for event in driver.send(ask, Vec::new())? {
             let Event::Prediction(prediction) = event else { continue };
@@ -101,6 +110,9 @@ pub fn predict(args: &PredictArgs, output: &mut Output) -> Result<()> {
             driver.output.note("stopped: what was not begun has no prediction");
             break;
         }
+    }
+    if let Err(failure) = trained.count(answered as u64) {
+        driver.output.warning(format!("the use is not counted: {}", failure.message))?;
     }
     let mut text = String::new();
     if let Some(path) = &args.output_file {

@@ -13,7 +13,7 @@ use paddock::{
 };
 use pollster::block_on;
 use signal_hook::{
-    consts::SIGINT,
+    consts::{SIGINT, SIGTERM},
     flag::{register, register_conditional_shutdown},
 };
 
@@ -101,9 +101,18 @@ pub fn interrupted() -> bool {
 
 /// From now on the first Ctrl-C is passed on as `Stop`, the second ends the process.
 pub fn stop_on_interrupt() -> Result<()> {
+    stop_on(SIGINT)
+}
+
+/// The same of Ctrl-C and of the signal by which systems end their services.
+pub fn stop_on_interrupt_or_end() -> Result<()> {
+    stop_on(SIGINT).and_then(|()| stop_on(SIGTERM))
+}
+
+fn stop_on(signal: i32) -> Result<()> {
     // In this order: the flag that the first one sets is what the second one finds.
-    register_conditional_shutdown(SIGINT, INTERRUPTED, &STOP)
-        .and_then(|_| register(SIGINT, &STOP))
+    register_conditional_shutdown(signal, INTERRUPTED, &STOP)
+        .and_then(|_| register(signal, &STOP))
         .map(drop)
         .map_err(|error| failure(format!("cannot listen for Ctrl-C: {error}"), "Start it from an ordinary terminal."))
 }

@@ -14,7 +14,7 @@ use paddock::{
 pub type Result<T> = std::result::Result<T, Failure>;
 
 pub fn failure(message: impl Into<String>, advice: impl Into<String>) -> Failure {
-    Failure { message: message.into(), advice: advice.into() }
+    Failure { message: message.into(), advice: advice.into(), kind: None }
 }
 
 /// An open file, read a range at a time.

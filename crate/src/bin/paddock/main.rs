@@ -11,8 +11,10 @@ mod init;
 mod lr_find;
 mod model;
 mod output;
+mod plugins;
 mod rows;
 mod sampling;
+mod serve;
 mod settings;
 mod starter;
 mod storage;
@@ -44,13 +46,15 @@ fn main() -> ExitCode {
         Command::Eval(args) => apply::eval(args, &mut output),
         Command::Predict(args) => apply::predict(args, &mut output),
         Command::Export(args) => export::run(args, &mut output),
+        Command::Serve(args) => serve::run(args, &mut output),
+        Command::Plugins(args) => plugins::run(args, &mut output),
         Command::Env => env::run(&mut output),
         Command::Init(args) => init::run(args, &mut output),
         Command::Tokenize(args) => tokenize::run(args, &mut output),
         Command::Validate(args) => validate::run(args, &mut output),
         Command::LrFind(args) => lr_find::run(args, &mut output),
         Command::Sweep(args) => sweep::run(args, &mut output),
-        Command::Schema => validate::schema(&mut output),
+        Command::Schema(args) => validate::schema(args, &mut output),
     }));
     let result = result.unwrap_or_else(|_| {
         Err(files::failure("internal error", "This is a fault in paddock: please report it with what stands above."))

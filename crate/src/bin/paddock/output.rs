@@ -206,6 +206,17 @@ impl Output {
         Ok(())
     }
 
+    /// What a server says of itself or of a request.
+    pub fn served(&mut self, event: &str, fields: &Value, text: &str) -> Result<()> {
+        self.bar.finish_and_clear();
+        self.phase = None;
+        if self.json {
+            return self.line(&tagged(event, fields));
+        }
+        self.note(text);
+        Ok(())
+    }
+
     /// One classified row, `row` counted from 1.
     pub fn prediction(&mut self, row: u64, prediction: &Prediction) -> Result<()> {
         if self.json {

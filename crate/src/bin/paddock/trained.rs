@@ -13,7 +13,9 @@ use crate::{
     args::{CommonArgs, TrainedArgs},
     driver::Driver,
     files::{self, Result, failure},
-    model, settings,
+    model,
+    plugins::Store,
+    settings,
 };
 
 const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -27,22 +29,30 @@ pub struct Trained {
     adapter: Option<PathBuf>,
     /// The settings it was trained with, with the flags over them.
     pub config: RawConfig,
+    /// The plugin that the adapter is, and its folder.
+    plugin: Option<(Store, String)>,
 }
 
 impl Trained {
     pub fn find(args: &TrainedArgs, common: &CommonArgs) -> Result<Self> {
-        let (model, adapter) = match (args.model_name_or_path.clone(), args.adapter.clone()) {
+        let plugin = match &args.plugin {
+            Some(id) => Some((Store::at(args.plugins_dir.as_deref())?, id.clone())),
+            None => None,
+        };
+        let adapter = match &plugin {
+            Some((store, id)) => Some(store.find(id)?),
+            None => args.adapter.clone(),
+        };
+        let (model, adapter) = match (args.model_name_or_path.clone(), adapter) {
             // What `train` wrote can be named by either flag.
             (None, Some(folder)) if is_full_model(&folder) => (folder, None),
-            (Some(folder), None) if folder.join(ADAPTER_CONFIG).is_file() && !has_weights(&folder) => {
-                (base_of(&folder)?, Some(folder))
-            }
+            (Some(folder), None) if is_adapter(&folder) => (base_of(&folder)?, Some(folder)),
             (Some(model), adapter) => (model, adapter),
             (None, Some(adapter)) => (base_of(&adapter)?, Some(adapter)),
             (None, None) => {
                 return Err(failure(
                     "neither --adapter nor --model_name_or_path is given",
-                    "Name what `paddock train` wrote: --adapter DIR.",
+                    "Name what `paddock train` wrote: --adapter DIR, or a plugin: --plugin ID.",
                 ));
             }
         };
@@ -55,7 +65,15 @@ impl Trained {
         config.model.name_or_path = Some(files::utf8(&model)?);
         settings::set_all(&mut config, common)?;
         settings::check(&config)?;
-        Ok(Self { model, adapter, config })
+        Ok(Self { model, adapter, config, plugin })
+    }
+
+    /// Counts texts that a plugin has answered.
+    pub fn count(&self, uses: u64) -> Result<()> {
+        match &self.plugin {
+            Some((store, id)) if uses > 0 => store.count([(id.clone(), uses)].into()),
+            _ => Ok(()),
+        }
     }
 
     /// The folders that it is read from.
@@ -85,6 +103,11 @@ pub fn open_adapter(path: &Path) -> Result<Vec<NamedFile>> {
         return files::open_folder(path);
     }
     Ok(vec![files::open_file(path, files::utf8(path.file_name().map_or(path, Path::new))?)?])
+}
+
+/// Whether a folder holds an adapter, not a whole model.
+pub fn is_adapter(folder: &Path) -> bool {
+    folder.join(ADAPTER_CONFIG).is_file() && !has_weights(folder)
 }
 
 fn is_full_model(folder: &Path) -> bool {
@@ -140,7 +163,7 @@ fn settings_beside(model: &Path, adapter: Option<&Path>) -> Result<RawConfig> {
 }
 
 /// A small text file of a folder or a zip; none where it is not in there.
-fn member(container: &Path, name: &str) -> Result<Option<String>> {
+pub fn member(container: &Path, name: &str) -> Result<Option<String>> {
     if container.is_dir() {
         let path = container.join(name);
         return path.exists().then(|| files::read_text(&path)).transpose();

@@ -1,10 +1,13 @@
 //! `paddock validate` and `paddock schema`
 
-use paddock::config::{Config, RawConfig, json_schema};
+use paddock::{
+    config::{Config, RawConfig, json_schema},
+    plugin,
+};
 use serde_json::json;
 
 use crate::{
-    args::ValidateArgs,
+    args::{SchemaArgs, ValidateArgs},
     files::{self, Result, failure},
     output::Output,
     settings,
@@ -26,8 +29,8 @@ pub fn run(args: &ValidateArgs, output: &mut Output) -> Result<()> {
     }
 }
 
-pub fn schema(output: &mut Output) -> Result<()> {
-    let schema = json_schema();
+pub fn schema(args: &SchemaArgs, output: &mut Output) -> Result<()> {
+    let schema = if args.plugin { plugin::json_schema() } else { json_schema() };
     let text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     output.result(json!({"schema": schema}), &text)
 }

@@ -2,6 +2,8 @@
 //! written in the types of their buffers (`T0` of the first, and so on: [`typed`]) and computed with in f32.
 
 pub mod packed;
+pub mod rows;
+mod shared;
 
 use std::fmt::Write;
 
@@ -10,15 +12,30 @@ use crate::weights::ggml::GgmlType;
 /// Threads a workgroup; each computes one tile of a product, one pair of a rotation or one row of a softmax.
 pub const WORKGROUP: u32 = 64;
 
+/// How a product is divided among threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cut {
+    /// Each thread computes that many rows and columns (4 or 8) by itself: for a CPU that imitates a GPU, and for sizes
+    /// that are no multiples of four.
+    Alone(usize, usize),
+    /// A workgroup computes `rows` by `columns` out of shared memory, each thread `each` by `each`.
+    Shared { rows: usize, columns: usize, each: usize },
+    /// A workgroup computes 16 by 16, each thread a slice of the sums: for small results of long sums.
+    Sliced,
+}
+
 /// What a product's source depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProductKernel {
     pub ta: bool,
     pub tb: bool,
-    /// Rows and columns of the register tile that one thread computes: 4 or 8.
-    pub tile: (usize, usize),
+    pub cut: Cut,
+    /// The result is stored in fours.
+    pub wide: bool,
     /// Every run along memory is a multiple of four floats: loads of `vec4`.
     pub vec4: bool,
+    /// A thin product of two more buffers is added: `low·high`, of as many columns and rows as `size[3]` says.
+    pub plus: bool,
     /// B is a matrix in GGML's blocks of this number ([`GgmlType::id`]), read through `w4`.
     pub packed: Option<u32>,
 }
@@ -27,7 +44,7 @@ pub struct ProductKernel {
 /// a bit for each buffer that holds f16.
 pub fn typed(half: u8, source: &str) -> String {
     let mut s = String::from(if half == 0 { "" } else { "enable f16;\n" });
-    for i in 0..4 {
+    for i in 0..7 {
         let number = if half >> i & 1 == 1 { "f16" } else { "f32" };
         s.push_str(&format!("alias T{i} = {number}; alias V{i} = vec4<{number}>;\n"));
     }
@@ -48,52 +65,127 @@ READER@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @bu
   let row = (tile / across) * TILE_Mu;
   let col = (tile % across) * TILE_Nu;
   let batch = wg.z;
+  let scale = bitcast<f32>(size[3]);
 ";
 
+/// Takes this one for every product that it can do.
+#[cfg(test)]
+pub static FORCED: std::sync::Mutex<Option<Cut>> = std::sync::Mutex::new(None);
+
+impl Cut {
+    /// The largest parts that still give all cores something to do.
+    fn choose(batch: usize, m: usize, n: usize, k: usize) -> Self {
+        #[cfg(test)]
+        if let Some(cut) = *FORCED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            return cut;
+        }
+        let parts = |size: usize| batch * m.div_ceil(size) * n.div_ceil(size);
+        let square = |size, each| Self::Shared { rows: size, columns: size, each };
+        if m.min(n) <= shared::SLICED && k >= 64 {
+            Self::Sliced
+        } else if parts(128) >= 128 {
+            square(128, 8)
+        } else if parts(64) >= 512 {
+            square(64, 8)
+        } else if parts(64) >= 96 {
+            square(64, 4)
+        } else if parts(32) >= 64 || k < 256 {
+            square(32, 4)
+        } else {
+            Self::Sliced
+        }
+    }
+}
+
 impl ProductKernel {
-    /// The kernel for a product of these sizes.
-    pub fn choose(m: usize, n: usize, k: usize, ta: bool, tb: bool) -> Self {
+    /// The kernel for so many products of these sizes. `cores`: on a card that has many of them.
+    pub fn choose([batch, m, n, k]: [usize; 4], ta: bool, tb: bool, cores: bool) -> Self {
         let along_a = if ta { m } else { k };
         let along_b = if tb { k } else { n };
         let vec4 = [k, along_a, along_b].iter().all(|n| n.is_multiple_of(4));
         // A tile wider than the result would only compute what is thrown away.
         let fit = |size: usize| if vec4 && size > 4 { 8 } else { 4 };
-        Self { ta, tb, tile: (fit(m), fit(n)), vec4, packed: None }
+        let alone = Cut::Alone(fit(m), fit(n));
+        let cut = if cores && vec4 { Cut::choose(batch, m, n, k) } else { alone };
+        let wide = n.is_multiple_of(4) && matches!(cut, Cut::Shared { .. });
+        Self { ta, tb, cut, wide, vec4, plus: false, packed: None }
     }
 
     /// The kernel for a product of rows `m` with a packed matrix: `A·Bᵀ`, or `A·B` where `tb` is false.
-    pub fn packed(m: usize, n: usize, k: usize, tb: bool, kind: GgmlType) -> Self {
-        Self { packed: Some(kind.id()), ..Self::choose(m, n, k, false, tb) }
+    pub fn packed([m, n, k]: [usize; 3], tb: bool, kind: GgmlType, cores: bool) -> Self {
+        Self { packed: Some(kind.id()), ..Self::choose([1, m, n, k], false, tb, cores) }
     }
 
-    /// Tiles in a result of `m` by `n`.
-    pub fn tiles(&self, m: usize, n: usize) -> usize {
-        m.div_ceil(self.tile.0) * n.div_ceil(self.tile.1)
+    /// Workgroups for a result of `m` by `n`, and the threads of each.
+    pub fn workgroups(&self, m: usize, n: usize) -> (usize, u32) {
+        let tiles = |rows: usize, columns: usize| m.div_ceil(rows) * n.div_ceil(columns);
+        match self.cut {
+            Cut::Alone(rows, columns) => (tiles(rows, columns).div_ceil(WORKGROUP as usize), WORKGROUP),
+            Cut::Shared { rows, columns, each } => (tiles(rows, columns), shared::threads(rows, columns, each) as u32),
+            Cut::Sliced => (tiles(shared::SLICED, shared::SLICED), 256),
+        }
+    }
+
+    /// Adds `low·high` of a thin `low` with `rank` columns. None where no kernel does it at once.
+    pub fn plus(self, rank: usize) -> Option<Self> {
+        let able = !matches!(self.cut, Cut::Alone(..)) && rank.is_multiple_of(4);
+        able.then_some(Self { plus: true, ..self })
+    }
+
+    /// The buffers after the operands: `LOW` and `HIGH` of these types, where there are any, the result `OUT` and the sizes.
+    fn buffers(&self, (low, high): (&str, &str), result: &str) -> String {
+        let storage = "var<storage, read_write>";
+        let thin = format!(
+            "@group(0) @binding(2) {storage} LOW: array<{low}>;\n@group(0) @binding(3) {storage} HIGH: array<{high}>;\n"
+        );
+        let (thin, at) = if self.plus { (thin, 4) } else { (String::new(), 2) };
+        format!(
+            "alias TC = T{at}; alias VC = V{at};
+{thin}@group(0) @binding({at}) {storage} OUT: array<{result}>;
+@group(0) @binding({}) var<storage, read> size: array<u32>;",
+            at + 1
+        )
+    }
+
+    /// What every result is multiplied by.
+    fn scale(&self) -> &'static str {
+        if self.plus { "let scale = 1f;\n" } else { "let scale = bitcast<f32>(size[3]);\n" }
+    }
+
+    /// `w4` for the packed operand, where there is one.
+    fn reader(&self) -> Option<String> {
+        // A row of the packed matrix runs along k where it is read transposed, else along n.
+        let inner = if self.tb { "size[2]" } else { "size[1]" };
+        self.packed.and_then(GgmlType::from_id).map(|kind| packed::reader(kind, inner))
     }
 
     pub fn source(&self) -> String {
-        let reader = self.packed.and_then(GgmlType::from_id).map(|kind| {
-            // A row of the packed matrix runs along k where it is read transposed, else along n.
-            packed::reader(kind, if self.tb { "size[2]" } else { "size[1]" })
-        });
+        match self.cut {
+            Cut::Alone(rows, columns) => self.alone((rows, columns)),
+            Cut::Shared { rows, columns, each } => shared::tiled(self, rows, columns, each),
+            Cut::Sliced => shared::sliced(self),
+        }
+    }
+
+    fn alone(&self, tile: (usize, usize)) -> String {
+        let reader = self.reader();
         let (a, b) = if self.vec4 { ("V0", "V1") } else { ("T0", "T1") };
         let head = HEAD
             .replace("ELEM_A", a)
             .replace("ELEM_B", if reader.is_some() { "u32" } else { b })
             .replace("READER", &reader.unwrap_or_default())
-            .replace("TILE_M", &self.tile.0.to_string())
-            .replace("TILE_N", &self.tile.1.to_string());
+            .replace("TILE_M", &tile.0.to_string())
+            .replace("TILE_N", &tile.1.to_string());
         let mut s = head;
         // Writing to a String cannot fail.
-        let _ = if self.vec4 { self.vectors(&mut s) } else { self.scalars(&mut s) };
+        let _ = if self.vec4 { self.vectors(&mut s, tile) } else { self.scalars(&mut s, tile) };
         s.push_str("}\n");
         s
     }
 
     /// Steps of four along k: rows of A as `vec4` over k, columns of B in groups of `vec4` over n.
-    fn vectors(&self, s: &mut String) -> std::fmt::Result {
+    fn vectors(&self, s: &mut String, (tm, tn): (usize, usize)) -> std::fmt::Result {
         const LANE: [&str; 4] = ["x", "y", "z", "w"];
-        let (tm, tn) = self.tile;
         let groups = tn / 4;
         for i in 0..tm {
             for j in 0..groups {
@@ -169,7 +261,7 @@ impl ProductKernel {
             writeln!(s, "if (row + {i}u < M) {{ let at = (batch * M + row + {i}u) * N + col;")?;
             for j in 0..tn {
                 let (g, l) = (j / 4, LANE[j % 4]);
-                writeln!(s, "if (col + {j}u < N) {{ C[at + {j}u] = T2(c{i}_{g}.{l}); }}")?;
+                writeln!(s, "if (col + {j}u < N) {{ C[at + {j}u] = T2(c{i}_{g}.{l} * scale); }}")?;
             }
             writeln!(s, "}}")?;
         }
@@ -177,8 +269,7 @@ impl ProductKernel {
     }
 
     /// Any shape, one float at a time.
-    fn scalars(&self, s: &mut String) -> std::fmt::Result {
-        let (tm, tn) = self.tile;
+    fn scalars(&self, s: &mut String, (tm, tn): (usize, usize)) -> std::fmt::Result {
         for i in 0..tm {
             for j in 0..tn {
                 writeln!(s, "var c{i}_{j} = 0f;")?;
@@ -216,7 +307,7 @@ impl ProductKernel {
             for j in 0..tn {
                 writeln!(
                     s,
-                    "if (row + {i}u < M && col + {j}u < N) {{ C[(batch * M + row + {i}u) * N + col + {j}u] = T2(c{i}_{j}); }}"
+                    "if (row + {i}u < M && col + {j}u < N) {{ C[(batch * M + row + {i}u) * N + col + {j}u] = T2(c{i}_{j} * scale); }}"
                 )?;
             }
         }
@@ -310,6 +401,30 @@ pub const CAUSAL_SOFTMAX: &str = "
 }
 ";
 
+/// `size` = rows in all, keys, queries, the scale's bits, rows a matrix, and lines of FIRST.
+pub const SEGMENT_SOFTMAX: &str = "
+@group(0) @binding(0) var<storage, read_write> X: array<T0>;
+@group(0) @binding(1) var<storage, read_write> FIRST: array<u32>;
+@group(0) @binding(2) var<storage, read_write> Y: array<T2>;
+@group(0) @binding(3) var<storage, read> size: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+  let row = (wg.y * wgs.x + wg.x) * 64u + local;
+  if (row >= size[0]) { return; }
+  let keys = size[1]; let query = (row % size[4]) % size[2]; let own = keys - size[2] + query;
+  let begin = min(FIRST[((row / size[4]) % size[5]) * size[2] + query], own);
+  let scale = bitcast<f32>(size[3]);
+  let at = row * keys;
+  var top = f32(X[at + own]);
+  for (var i = begin; i < own; i++) { top = max(top, f32(X[at + i])); }
+  var sum = 0f;
+  for (var i = begin; i <= own; i++) { sum += exp((f32(X[at + i]) - top) * scale); }
+  let inverse = 1f / sum;
+  for (var i = 0u; i < begin; i++) { Y[at + i] = T2(0f); }
+  for (var i = begin; i <= own; i++) { Y[at + i] = T2(exp((f32(X[at + i]) - top) * scale) * inverse); }
+  for (var i = own + 1u; i < keys; i++) { Y[at + i] = T2(0f); }
+}
+";
+
 /// `size` = rows in all, keys, unused, and the scale's bits.
 pub const CAUSAL_SOFTMAX_GRAD: &str = "
 @group(0) @binding(0) var<storage, read_write> P: array<T0>;
@@ -355,5 +470,29 @@ pub const SWIGLU_GRAD: &str = "
   let x = f32(X[i]);
   let s = 1f / (1f + exp(min(-x, 80f)));
   Y[i] = T3(f32(G[i]) * f32(U[i]) * s * (1f + x * (1f - s)));
+}
+";
+
+/// `size` = numbers in all, unused, and the bits of [`super::AdamWRule`]'s numbers. `M` has the first moments, then the second.
+pub const ADAMW: &str = "
+@group(0) @binding(0) var<storage, read_write> V: array<T0>;
+@group(0) @binding(1) var<storage, read_write> G: array<T1>;
+@group(0) @binding(2) var<storage, read_write> M: array<T2>;
+@group(0) @binding(3) var<storage, read_write> F: array<T3>;
+@group(0) @binding(4) var<storage, read_write> W: array<T4>;
+@group(0) @binding(5) var<storage, read_write> N: array<T5>;
+@group(0) @binding(6) var<storage, read> size: array<u32>;
+fn number(i: u32) -> f32 { return bitcast<f32>(size[i + 2u]); }
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+  let i = (wg.y * wgs.x + wg.x) * 64u + local;
+  let all = size[0];
+  if (i >= all) { return; }
+  let g = f32(G[i]) * f32(F[0]);
+  let m = f32(M[i]) * number(0u) + g * number(1u);
+  let v = f32(M[all + i]) * number(2u) + g * g * number(3u);
+  N[i] = T5(m);
+  N[all + i] = T5(v);
+  let update = m / (sqrt(v) / number(5u) + number(4u));
+  W[i] = T4(f32(V[i]) * number(7u) - update * number(6u));
 }
 ";

@@ -131,7 +131,7 @@ impl Session {
         let now = platform::now();
         Ok(Self {
             rng: rng::stream(config.training.seed, rng::INIT),
-            stage: Stage::Tokenize(Tokenizing::new(&config, shape, folder.clone(), rows.train)?),
+            stage: Stage::Tokenize(Tokenizing::for_training(&config, shape, folder.clone(), rows.train)?),
             held_out_texts: Some(rows.validation),
             labels: rows.labels,
             shape,

@@ -14,6 +14,8 @@ use crate::{
     files::{self, Result, failure},
     output::Output,
 };
+pub use cache::variable;
+
 use cache::Cache;
 use request::{Client, Failed};
 
