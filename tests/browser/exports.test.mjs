@@ -1,11 +1,12 @@
 // How an export is stored in the tab: a piece at a time, in the private file system or, without one, in blobs.
 
 import assert from 'node:assert/strict'
-import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { ROOT, openPage } from './harness.mjs'
+import { copyPage } from './fake.mjs'
+import { openPage } from './harness.mjs'
 
 /** Two files in pieces through app/exports.js, in a worker as the page's. */
 const WORKER = `
@@ -34,8 +35,7 @@ self.onmessage = async ({ data: { without, announced } }) => {
 async function store(t, message) {
   const folder = await mkdtemp(join(tmpdir(), 'paddock-exports-'))
   t.after(() => rm(folder, { recursive: true, force: true }))
-  await cp(join(ROOT, 'www'), folder, { recursive: true })
-  await cp(join(ROOT, 'tests', 'browser', 'fake-engine.js'), join(folder, 'paddock-web.js'))
+  await copyPage(folder)
   await writeFile(join(folder, 'store.js'), WORKER)
   const page = await openPage(t, { folder })
   return page.evaluate(

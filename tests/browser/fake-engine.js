@@ -3,57 +3,12 @@
  * and is never shipped. What it says is made up; only its order and shapes are the engine's. A learning rate of 666 makes it panic.
  */
 
-const DEVICE_CPU = { id: 'cpu', name: 'One WebAssembly thread with SIMD', api: 'CPU', software: false, features: ['simd128'], limits: {} };
-const DEVICE_GPU = {
-  id: 'gpu',
-  name: 'google swiftshader',
-  api: 'WebGPU',
-  software: true,
-  features: ['subgroups', 'timestamp-query'],
-  limits: { maxBufferSize: 1 << 30, maxStorageBufferBindingSize: 1 << 30, maxComputeInvocationsPerWorkgroup: 256, maxComputeWorkgroupStorageSize: 32768 },
-};
-/** As in the engine's table: `-` where lower is better, `#` what is no share of 1. @param {string} words */
-const metrics = (words) => words.split(' ').map((word, i) => ({ id: word.replace(/[-#]/g, ''), greater_is_better: !word.includes('-'), share: !word.includes('#'), default: i === 0 }));
-/** @param {string} id @param {string} name @param {string} about @param {boolean} generates @param {Record<string, string>} shapes roles by shape; `?` marks optional ones @param {string} measured @param {string} [number] */
-const scenario = (id, name, about, generates, shapes, measured, number) => ({
-  id, name, about, generates,
-  shapes: Object.entries(shapes).map(([id, roles]) => ({ id, roles: roles.split(' ').map((role) => ({ id: role.replace('?', ''), required: !role.endsWith('?') })) })),
-  metrics: metrics(measured),
-  number_metrics: number ? metrics(number) : [],
-});
-const TEXT = 'perplexity-# bits_per_byte-# accuracy rougeL bleu# loss-#';
-export const SCENARIOS = [
-  scenario('text-classification', 'Sentiment analysis and other classification', 'Tells which of a few classes a text belongs to, or which number it deserves.', false, { 'text-label': 'text label' }, 'macro_f1 accuracy balanced_accuracy micro_f1 calibration_error- loss-#', 'mse-# mae-# r2# pearson# loss-#'),
-  scenario('text-generation', 'Text generation', 'Writes on in the manner of a text, follows instructions, or talks.', true, { messages: 'messages system?', 'prompt-completion': 'prompt input? completion system?', text: 'text' }, TEXT),
-  scenario('question-answering', 'Question answering', 'Answers a question from the text that is given with it, or without one.', true, { 'question-answer': 'question context? answer' }, 'f1 exact_match perplexity-# accuracy loss-#'),
-  scenario('summarization', 'Summarisation', 'Says in a few sentences what a document says.', true, { 'document-summary': 'text summary' }, 'rougeL rouge1 rouge2 perplexity-# accuracy loss-#'),
-  // The page has no words of its own for this one.
-  scenario('haiku', 'Haiku', 'Makes a haiku of a text.', true, { 'text-label': 'text label' }, TEXT),
-];
-/** The order in which shapes are tried, as the engine's. */
-const SHAPES = ['prompt-completion', 'messages', 'question-answer', 'document-summary', 'text-label', 'text'];
-/** @type {Record<string, RegExp>} */
-const NAMES = { text: /text|document/, label: /^(label|score)/, answer: /^answers?$/ };
-
-/** @param {string[]} header */
-const fitsOf = (header) =>
-  SCENARIOS.filter(({ id }) => id !== 'haiku')
-    .flatMap(({ id, shapes }) => {
-      for (const shape of shapes) {
-        const found = shape.roles.map((role) => [role, header.find((name) => (NAMES[role.id] ?? new RegExp(`^${role.id}$`)).test(name))]);
-        const columns = Object.fromEntries(found.filter(([, name]) => name).map(([role, name]) => [/** @type {any} */ (role).id, name]));
-        if (found.every(([role, name]) => name || !(/** @type {any} */ (role).required))) return [{ task: id, shape: shape.id, columns }];
-      }
-      return [];
-    })
-    .sort((a, b) => SHAPES.indexOf(a.shape) - SHAPES.indexOf(b.shape));
-
-/** @param {string} task */
-const generates = (task) => SCENARIOS.find(({ id }) => id === task)?.generates ?? false;
+import { DEVICE_CPU, DEVICE_GPU, NUMBERS, SCENARIOS, fitsOf, generates, idOf, manifestOf, parse, parseYaml } from './fake-parts.js';
 
 /** @type {any} */ let data = null;
 /** Held-out rows of a file of their own. @type {any} */ let heldOut = null;
-/** A model to classify with: `{ labels, task }`, no labels for numbers. @type {any} */ let applied = null;
+/** A model to use: `{ labels, task, name, r, before, after }`, no labels for numbers and answers. @type {any} */ let applied = null;
+/** `{ info, applied }`, in the order in which they came. @type {any[]} */ let plugins = [];
 /** What the run learns: `{ task, columns }`. @type {any} */ let applying = null;
 /** @type {any} */ let model = null;
 let id = 0;
@@ -68,26 +23,6 @@ const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(
 const emit = (event, files) => send({ run: id ? `run-${id}` : '', ...event }, files);
 /** @param {string} message @param {string} advice */
 const fail = (message, advice) => emit({ type: 'failed', message, advice });
-
-/** @param {string} text */
-function parse(text) {
-  /** @type {string[][]} */ const rows = [];
-  let row = [''], quoted = false;
-  for (let i = 0; i < text.length; i += 1) {
-    const c = text[i];
-    if (quoted) {
-      if (c === '"' && text[i + 1] === '"') (row[row.length - 1] += '"'), (i += 1);
-      else if (c === '"') quoted = false;
-      else row[row.length - 1] += c;
-    } else if (c === '"') quoted = true;
-    else if (c === ',') row.push('');
-    else if (c === '\n') rows.push(row), (row = ['']);
-    else row[row.length - 1] += c;
-  }
-  if (quoted) throw new Error(`row ${rows.length + 1}: a quote is opened and never closed`);
-  if (row.length > 1 || row[0]) rows.push(row);
-  return rows;
-}
 
 const yaml = (/** @type {any} */ config) => `task: ${config.task ?? 'text-classification'}
 device: ${config.device ?? 'auto'}
@@ -122,34 +57,6 @@ lora:
   lora_alpha: 16
   lora_dropout: 0
 `;
-
-/**
- * Just enough YAML for the tests: `key: value` and sections, as JSON values where they are some.
- * @param {string} text @param {string} name
- */
-function parseYaml(text, name) {
-  /** @type {any} */ const config = { task: null, device: null, kernels: null, model: {}, data: {}, training: { seed: null }, evaluation: {}, lora: {}, recovery: {} };
-  let section = config;
-  for (const [i, line] of text.split('\n').entries()) {
-    const [, indent, key, value] = /^( *)(\w+): *(.*?) *$/.exec(line) ?? [];
-    if (!key) {
-      if (line.trim()) throw new Error(`${name} line ${i + 1}: \`${line.trim()}\`: expected keys with values here`);
-      continue;
-    }
-    if (!value && config[key] && typeof config[key] === 'object') {
-      section = config[key];
-      continue;
-    }
-    if (!indent) section = config;
-    if (key === 'batch_sise') throw new Error(`${name} line ${i + 1}: unknown key \`${key}\``);
-    try {
-      section[key] = JSON.parse(value);
-    } catch {
-      section[key] = value;
-    }
-  }
-  return config;
-}
 
 /** @param {File} file @param {boolean} second */
 async function readTable(file, second) {
@@ -216,14 +123,6 @@ const examples = (task, columns) =>
     return { row: i + 1, given: `<|im_start|>user\n${asked(row, columns)}<|im_end|>\n<|im_start|>assistant\n`, learnt: `${answer}<|im_end|>` };
   });
 
-/** Numbers by task: before, after, and half the width of their interval. @type {Record<string, Record<string, [number, number, number]>>} */
-const NUMBERS = {
-  'question-answering': { f1: [0.081, 0.634, 0.09], exact_match: [0, 0.47, 0.11], perplexity: [21.3, 4.21, 0.6], accuracy: [0.41, 0.66, 0.02], loss: [3.06, 1.44, 0.14] },
-  summarization: { rougeL: [0.142, 0.151, 0.03], rouge1: [0.19, 0.23, 0.02], rouge2: [0.04, 0.061, 0.01], perplexity: [18.2, 9.8, 0.7], accuracy: [0.43, 0.52, 0.02], loss: [2.9, 2.28, 0.08] },
-  'text-generation': { perplexity: [34.1, 12.6, 1.1], bits_per_byte: [1.31, 0.94, 0.03], rougeL: [0.11, 0.19, 0.04], bleu: [1.2, 6.3, 2.1], accuracy: [0.37, 0.5, 0.02], loss: [3.53, 2.53, 0.09] },
-  'text-classification': {},
-};
-
 /** @param {string} when @param {number} step @param {string} task @param {Record<string, string>} columns */
 function written(when, step, task, columns) {
   const numbers = Object.entries(NUMBERS[task] ?? NUMBERS['text-generation']);
@@ -283,22 +182,126 @@ function judged(config) {
   return { verdict: { met: false, metric, gain: 0.012, interval: [-0.01, 0.034], message: `${metric} got better by 0.0120, but that can be chance (95 % interval -0.0100 to 0.0340).` }, hints };
 }
 
+const clear = () => (plugins = []);
+const listed = () => emit({ type: 'plugins', plugins: plugins.map(({ info }) => ({ ...info })) });
+const nothing = () => fail('There is no trained model yet.', 'Finish a run, or open an adapter, first.');
+
+/** @param {string} id */
+function find(id) {
+  const found = plugins.find(({ info }) => info.id === id);
+  const there = plugins.map(({ info }) => `\`${info.id}\``).join(', ');
+  if (!found) fail(`There is no plugin \`${id}\`; ${there ? `there is ${there}` : 'there is none'}.`, 'Add it, or name another one.');
+  return found;
+}
+
+/** Adds one, or takes the place of the one with its id. @param {string} id @param {string} name @param {any} it */
+function put(id, name, it) {
+  const info = { id, name: name.trim() || id, task: it.task, labels: it.labels, generates: generates(it.task), before: it.before ?? null, after: it.after ?? null, uses: 0 };
+  const place = plugins.findIndex((one) => one.info.id === id);
+  if (place >= 0) plugins[place] = { info, applied: it };
+  else plugins.push({ info, applied: it });
+}
+
+/** An adapter's files or its zip. @param {File[]} files @param {(it: any, manifest: any) => void} done */
+async function opening(files, done) {
+  const names = files.map(({ name }) => name);
+  if (!names.includes('adapter_config.json') && !names[0]?.endsWith('.zip')) return fail(`adapter_config.json is missing; there is ${names.join(', ')}`, 'Choose the folder that PEFT or Paddock wrote, or the zip of it.');
+  const manifest = await manifestOf(files);
+  if (manifest?.base === 'another') return fail(`plugin.json: base: expected the base \`another\`, got ${model.name}, whose tokenizer.json is another one`, 'Choose a folder with a LLaMA model.');
+  emit({ type: 'state', state: 'preparing' });
+  if (names[0] === 'other.zip') {
+    work = [() => (emit({ type: 'state', state: 'failed' }), fail('adapter_model.safetensors, tensor q_proj: expected [64, 8], got [32, 8]', 'Download the weight file again.'))];
+    return;
+  }
+  const task = manifest?.scenario ?? 'text-classification';
+  const labels = generates(task) || names[0] === 'score.zip' ? [] : manifest?.labels ?? ['ham', 'spam'];
+  work = [
+    () => {
+      if (manifest?.base === 'near') emit({ type: 'warning', message: `\`${manifest.id}\` was trained on other weights than ${model.name} has (\`near\`): its answers may be worse than they were.` });
+    },
+    ...[0, 10, 20].map((done) => () => emit({ type: 'progress', phase: 'loading_weights', done, total: 20 })),
+    () => {
+      done({ labels, task, r: 8, name: manifest?.name, before: manifest?.before, after: manifest?.after }, manifest);
+      emit({ type: 'state', state: 'idle' });
+    },
+  ];
+}
+
+/** One text, answered in pieces where the task writes. @param {any} command */
+function predict(command) {
+  if (command.plugin !== undefined && command.plugin !== null) {
+    const found = find(command.plugin);
+    if (!found) return;
+    found.info.uses += command.texts.length;
+    applied = found.applied;
+  }
+  if (!applied) return nothing();
+  const [text] = command.texts;
+  if (generates(applied.task) && text.length > 15_000) return fail('text 1 has 5000 tokens, and the model takes 512.', 'Shorten it.');
+  const idle = () => emit({ type: 'state', state: 'idle' });
+  emit({ type: 'state', state: 'applying' });
+  stopped = false;
+  if (!generates(applied.task)) {
+    const spam = /free|win|click|money/i.test(text) ? 0.968 : 0.041;
+    const [a, b] = applied.labels;
+    const told = applied.labels.length ? { label: spam > 0.5 ? b : a, scores: [[a, 1 - spam], [b, spam]] } : { label: '3.2500', scores: [['value', 3.25]] };
+    work = [() => sleep(40), () => (emit({ type: 'prediction', index: 0, ...told }), idle())];
+    return;
+  }
+  const whole = `You said: ${text} ${JSON.stringify(command.fields?.[0] ?? {})}${applied.name ? ` (${applied.name})` : ''}`;
+  let said = '';
+  work = [
+    () => {
+      if (stopped || said === whole) return true;
+      const piece = whole.slice(said.length, said.length + Math.max(8, whole.length / 60));
+      said += piece;
+      emit({ type: 'progress', phase: 'generating', done: said.length, total: 0 });
+      emit({ type: 'text_delta', index: 0, text: piece });
+      return false;
+    },
+    () => (emit({ type: 'prediction', index: 0, label: said, scores: [], finish_reason: stopped ? 'abort' : 'stop' }), idle()),
+  ];
+}
+
+/** An empty zip, with what a plugin is in its comment. @param {any} command */
+function handOut(command) {
+  if (!applied) return nothing();
+  if (applied.r === null && ['adapter', 'gguf_lora'].includes(command.format)) return fail('There is no adapter: every weight of this model was trained.', 'Export the whole model (merged, or gguf).');
+  if (command.name) applied.name = command.name;
+  const { name, task, labels, before, after } = applied;
+  const about = new TextEncoder().encode(name ? JSON.stringify({ id: idOf(name), name, scenario: task, labels, before, after }) : '');
+  const bytes = new Uint8Array([80, 75, 5, 6, ...new Array(16).fill(0), about.length & 255, about.length >> 8, ...about]);
+  const files = [{ name: command.format === 'merged' ? 'model.zip' : 'adapter.zip', bytes: bytes.length }];
+  emit({ type: 'state', state: 'applying' });
+  emit({ type: 'export_started', format: command.format, files });
+  work = [
+    () => emit({ type: 'export_chunk', file: files[0].name, offset: 0, bytes: bytes.length }, bytes),
+    () => (emit({ type: 'exported', format: command.format, files }), emit({ type: 'state', state: 'idle' })),
+  ];
+}
+
 /** @param {any} config */
 function start(config) {
   id += 1;
   paused = stopped = false;
+  if (config.training.method === 'full' && plugins.length) {
+    clear();
+    emit({ type: 'warning', message: 'The plugins were let go: this run holds the base in another way than they do.' });
+    listed();
+  }
   emit({ type: 'state', state: 'preparing' });
   const it = plan(config);
   if (it?.type !== 'plan') return;
   applied = null;
   applying = { task: config.task ?? 'text-classification', columns: it.columns };
   const begun = performance.now();
+  /** @type {any} */ let before = null;
   let step = 0;
   work = [
     ...[0, 5, 10, 15, 20].map((done) => () => emit({ type: 'progress', phase: 'loading_weights', done, total: 20 })),
     ...[0, 200, 400].map((done) => () => emit({ type: 'progress', phase: 'tokenizing', done, total: 400 })),
     () => emit({ type: 'state', state: 'evaluating' }),
-    () => emit(evaluation('before', 0, 0.512, it.labels)),
+    () => emit((before = evaluation('before', 0, 0.512, it.labels))),
     () => emit({ type: 'state', state: 'training' }),
     () => {
       if (step === it.total_steps || stopped) return true;
@@ -318,7 +321,7 @@ function start(config) {
     () => {
       const after = evaluation('after', step, 0.934, it.labels);
       emit(after);
-      applied = { labels: it.labels, task: applying.task };
+      applied = { labels: it.labels, task: applying.task, r: config.training.method === 'full' ? null : 8, before: before.metrics, after: after.metrics };
       emit({ ...judged(config), type: 'finished', completed: !stopped, ended: stopped ? 'stopped' : 'finished', best_step: null, recoveries: [], steps: step, seconds: (performance.now() - begun) / 1000, before: null, after: after.metrics, rows: after.rows });
       emit({ type: 'state', state: 'succeeded' });
     },
@@ -334,8 +337,15 @@ function panic() {
   return new Promise(() => {});
 }
 
+/** What commands would do that have to wait for the end of other work. @type {Record<string, string>} */
+const ALONE = {
+  open_model: 'open a model', open_data: 'open data', start: 'start a run', open_adapter: 'open an adapter', add_plugin: 'add a plugin', keep_plugin: 'keep a plugin',
+  use_plugin: 'change to another plugin', evaluate: 'evaluate', predict: 'predict', export: 'export',
+};
+
 /** @param {any} command @param {File[]} files */
 async function handle(command, files) {
+  if (work.length && ALONE[command.type]) return fail(`Cannot ${ALONE[command.type]} while other work is under way.`, 'Wait until it has ended, or stop the run.');
   switch (command.type) {
     case 'inspect': {
       const gpu = Boolean(/** @type {any} */ (navigator).gpu);
@@ -348,6 +358,8 @@ async function handle(command, files) {
       const config = files.find(({ name }) => name === 'config.json');
       if (!config) return fail(`${command.name}: config.json is missing.`, 'Choose a folder in Hugging Face’s layout with config.json, model.safetensors and tokenizer.json.');
       await sleep(200);
+      applied = null;
+      clear();
       model = { type: 'model_opened', name: command.name, architecture: 'LlamaForCausalLM', parameters: 2_293_760, hidden_size: 192, layers: 4, vocab_size: 4096, max_position_embeddings: 512, dtype: 'F16', file_bytes: 4_602_000, device_bytes: 9_175_040 };
       return emit(model);
     }
@@ -371,29 +383,48 @@ async function handle(command, files) {
       } catch (error) {
         return fail(/** @type {Error} */ (error).message, 'Did you mean `batch_size`?');
       }
-    case 'open_adapter': {
-      const names = files.map(({ name }) => name);
-      if (!names.includes('adapter_config.json') && !names[0]?.endsWith('.zip')) return fail('adapter_config.json: the file: expected one beside the adapter’s weights, got none', 'Choose a folder with a LLaMA model.');
-      applied = null;
-      emit({ type: 'state', state: 'preparing' });
-      const labels = names[0] === 'score.zip' ? [] : ['ham', 'spam'];
-      if (names[0] === 'other.zip') {
-        work = [() => (emit({ type: 'state', state: 'failed' }), fail('adapter_model.safetensors, tensor q_proj: expected [64, 8], got [32, 8]', 'Download the weight file again.'))];
+    case 'open_adapter':
+      // Without files the model's own head answers, or it writes.
+      if (!files.length) {
+        applied = { labels: [], task: 'text-generation', r: null };
+        emit({ type: 'state', state: 'preparing' });
+        work = [() => (emit({ type: 'adapter_opened', task: 'text-generation', labels: [], r: null }), emit({ type: 'state', state: 'idle' }))];
         return;
       }
-      work = [
-        ...[0, 10, 20].map((done) => () => emit({ type: 'progress', phase: 'loading_weights', done, total: 20 })),
-        () => {
-          applied = { labels, task: 'text-classification' };
-          applying = null;
-          emit({ type: 'adapter_opened', task: 'text-classification', labels, r: 8 });
-          emit({ type: 'state', state: 'idle' });
-        },
-      ];
+      await opening(files, (it) => {
+        applied = it;
+        applying = null;
+        emit({ type: 'adapter_opened', task: it.task, labels: it.labels, r: it.r });
+      });
+      if (work.length) applied = null;
       return;
+    case 'add_plugin': {
+      if (!files.length) return fail('A plugin without files.', "Choose an adapter's folder, or the zip of it.");
+      if (command.id !== undefined && !/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(command.id)) return fail(`\`${command.id}\` cannot name a plugin.`, 'Take letters, digits, `.`, `_` and `-`.');
+      return opening(files, (it, manifest) => {
+        const name = command.name ?? manifest?.name ?? '';
+        put(command.id ?? manifest?.id ?? idOf(name), name, it);
+        listed();
+      });
     }
+    case 'keep_plugin':
+      if (!applied) return nothing();
+      put(idOf(command.name), command.name, { ...applied, name: command.name });
+      return listed();
+    case 'use_plugin': {
+      const found = find(command.id);
+      if (!found) return;
+      applied = found.applied;
+      return emit({ type: 'adapter_opened', task: applied.task, labels: applied.labels, r: applied.r });
+    }
+    case 'remove_plugin':
+      if (!find(command.id)) return;
+      plugins = plugins.filter(({ info }) => info.id !== command.id);
+      return listed();
+    case 'list_plugins':
+      return listed();
     case 'evaluate': {
-      if (!applied) return fail('There is no trained model yet.', 'Finish a run, or open an adapter, first.');
+      if (!applied) return nothing();
       if (!data) return fail('No data is open.', 'Choose a file of examples first.');
       const table = heldOut ?? data;
       if (!table.header.includes(command.columns.label)) return fail(`${table.name} has no column ${command.columns.label}`, 'Set data.label_column to one of the file’s columns.');
@@ -425,20 +456,10 @@ async function handle(command, files) {
       stopped = true;
       paused = false;
       return;
-    case 'predict': {
-      await sleep(60);
-      if (generates(applied.task)) return emit({ type: 'prediction', index: 0, label: `You said: ${command.texts[0]} ${JSON.stringify(command.fields?.[0] ?? {})}`, scores: [] });
-      if (!applied.labels.length) return emit({ type: 'prediction', index: 0, label: '3.2500', scores: [['value', 3.25]] });
-      const spam = /free|win|click|money/i.test(command.texts[0]) ? 0.968 : 0.041;
-      return emit({ type: 'prediction', index: 0, label: spam > 0.5 ? 'spam' : 'ham', scores: [['ham', 1 - spam], ['spam', spam]] });
-    }
-    case 'export': {
-      const empty = new Uint8Array([80, 75, 5, 6, ...new Array(18).fill(0)]);
-      const files = [{ name: 'adapter.zip', bytes: empty.length }];
-      emit({ type: 'export_started', format: command.format, files });
-      emit({ type: 'export_chunk', file: 'adapter.zip', offset: 0, bytes: empty.length }, empty);
-      return emit({ type: 'exported', format: command.format, files });
-    }
+    case 'predict':
+      return predict(command);
+    case 'export':
+      return handOut(command);
   }
 }
 

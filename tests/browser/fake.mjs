@@ -6,12 +6,19 @@ import { join } from 'node:path'
 import { ROOT, openPage } from './harness.mjs'
 import { messages } from './steps.mjs'
 
+/** The page's own files, with the fake engine beside them. */
+export async function copyPage(folder) {
+  const from = join(ROOT, 'tests', 'browser')
+  await cp(join(ROOT, 'www'), folder, { recursive: true })
+  await cp(join(from, 'fake-engine.js'), join(folder, 'paddock-web.js'))
+  await cp(join(from, 'fake-parts.js'), join(folder, 'fake-parts.js'))
+}
+
 /** A folder to serve. */
 export async function site(t) {
   const folder = await mkdtemp(join(tmpdir(), 'paddock-page-'))
   t.after(() => rm(folder, { recursive: true, force: true }))
-  await cp(join(ROOT, 'www'), folder, { recursive: true })
-  await cp(join(ROOT, 'tests', 'browser', 'fake-engine.js'), join(folder, 'paddock-web.js'))
+  await copyPage(folder)
   await mkdir(join(folder, 'starter'))
   for (const name of ['config.json', 'model.safetensors', 'tokenizer.json']) await writeFile(join(folder, 'starter', name), '{}')
   await mkdir(join(folder, 'data'))

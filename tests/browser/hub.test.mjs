@@ -2,13 +2,14 @@
 
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
-import { cp, mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { repoOf } from '../../www/app/hub.js'
 import { Sha256 } from '../../www/app/sha256.js'
-import { ROOT, openPage } from './harness.mjs'
+import { copyPage } from './fake.mjs'
+import { openPage } from './harness.mjs'
 import { at, go } from './steps.mjs'
 
 const COMMIT = '0123456789abcdef0123456789abcdef01234567'
@@ -57,8 +58,7 @@ function hub(manners = {}) {
 async function open(t, server) {
   const folder = await mkdtemp(join(tmpdir(), 'paddock-hub-'))
   t.after(() => rm(folder, { recursive: true, force: true }))
-  await cp(join(ROOT, 'www'), folder, { recursive: true })
-  await cp(join(ROOT, 'tests', 'browser', 'fake-engine.js'), join(folder, 'paddock-web.js'))
+  await copyPage(folder)
   const page = await openPage(t, { folder, first: server.first })
   await page.evaluate(() => localStorage.setItem('paddock.hub', JSON.stringify(location.origin)))
   await page.getByTestId('device-reason').filter({ hasText: /./ }).waitFor()

@@ -7,14 +7,14 @@ import { promisify } from 'node:util'
 import { ROOT } from './harness.mjs'
 
 const target = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target')
-const program = resolve(ROOT, process.env.PADDOCK_BIN ?? join(target, 'release', 'paddock'))
+export const PROGRAM = resolve(ROOT, process.env.PADDOCK_BIN ?? join(target, 'release', 'paddock'))
 
 /** Why a test that needs it is left out; false where it is there. */
-export const NO_PADDOCK = existsSync(program) ? false : 'no paddock program: cargo build --release -p paddock, or set PADDOCK_BIN'
+export const NO_PADDOCK = existsSync(PROGRAM) ? false : 'no paddock program: cargo build --release -p paddock, or set PADDOCK_BIN'
 
 /** Runs it and gives the JSON lines that it writes. */
 export async function paddock(...args) {
-  const { stdout } = await promisify(execFile)(program, [...args, '--log-format', 'json'], { maxBuffer: 2 ** 26 })
+  const { stdout } = await promisify(execFile)(PROGRAM, [...args, '--log-format', 'json'], { maxBuffer: 2 ** 26 })
   return stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line))
 }
 

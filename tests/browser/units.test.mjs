@@ -8,7 +8,7 @@ import { DEVICES, FIELDS, METRICS_OF_TASK, MODULES, changed, fromConfig, namedFi
 import { changeOf, kindOf, know, mainMetric, metricsOf, shownMetrics } from '../../www/app/metrics.js'
 import { initial, noRun, reduce, remaining, runSettings, taskOf } from '../../www/app/store.js'
 import { answerRole, byFit, inputRoles, possibleShapes, preset, shapeOf, unmapped } from '../../www/app/tasks.js'
-import { SCENARIOS } from './fake-engine.js'
+import { SCENARIOS } from './fake-parts.js'
 
 const choices = { form: {}, kept: {}, heldOut: '', regression: false, device: 'auto', model: 'starter', data: 'mail.csv', task: '', shape: '', columns: { text: 'text', label: 'label' } }
 

@@ -7,9 +7,11 @@ import { STARTER, download, fromSite, isAdapter } from './files.js';
 import { recall, remember } from './prefs.js';
 import { keepAwake } from './awake.js';
 import { know } from './metrics.js';
+import { PluginWork } from './plugin-work.js';
 import { generates, preset } from './tasks.js';
 import { begin, cutRuns, forget, reopen } from './runs.js';
 import { Session } from './session.js';
+import { recallUses } from './uses.js';
 import { storage, webGpu } from './webgpu.js';
 import { h } from '../ui/dom.js';
 import { hub } from '../ui/hub.js';
@@ -29,7 +31,7 @@ const CHECK_AFTER = 400;
 const ANSWERS = { environment: 'inspect', model_opened: 'open_model', data_opened: 'open_data', config: 'open_config', plan: 'check', adapter_opened: 'open_adapter', evaluation: 'evaluate', prediction: 'predict', exported: 'export', lr_curve: 'lr_find', sweep_step: 'sweep_next', plugins: 'add_plugin' };
 
 const device = recall('device');
-let state = initial(readForm(recall('settings')), DEVICES.includes(String(device)) ? String(device) : 'auto');
+let state = initial(readForm(recall('settings')), DEVICES.includes(String(device)) ? String(device) : 'auto', recallUses());
 /** @type {{ element: HTMLElement, update(state: State): void } | null} */
 let view = null;
 let drawing = false;
@@ -75,14 +77,17 @@ function one(files, place) {
   return files.length === 1;
 }
 
-/** @param {Command} command @param {File[]} [files] @param {string | null} [run] */
+/** @param {Command} command @param {File[]} [files] @param {string | null} [run] @returns {boolean} whether somebody will answer */
 function send(command, files, run) {
-  // Nobody would answer, and the notice at the top says what to do.
-  if (state.engine === 'crashed') return set({ busy: {} });
+  // The notice at the top says what to do.
+  if (state.engine === 'crashed') return set({ busy: {} }), false;
   const panel = PANEL_OF[command.type];
   set({ busy: { ...state.busy, [command.type]: true }, trouble: { ...state.trouble, [panel]: undefined } });
   session.send(command, files, run);
+  return true;
 }
+
+const plugins = new PluginWork({ state: () => state, set, send, config: adapterConfig });
 
 const session = new Session({
   ready: () => set({ engine: 'ready' }),
@@ -90,7 +95,9 @@ const session = new Session({
     // A failure while nothing runs answers the command that is still waited for.
     const waiting = /** @type {Command['type'][]} */ (Object.values(ANSWERS)).find((type) => state.busy[type]);
     const concerns = about ?? (envelope.type === 'failed' && !active(state) ? waiting ?? null : null);
-    const answered = envelope.type === 'failed' ? concerns : ANSWERS[envelope.type];
+    // Other commands than the one that takes long are answered with the list too.
+    const answered = envelope.type === 'failed' ? concerns : envelope.type === 'plugins' && about ? null : ANSWERS[envelope.type];
+    const theirs = plugins.waits('export');
     if (envelope.type === 'environment') know(envelope.scenarios);
     set(reduce(state, envelope, concerns, performance.now()));
     if (sweeping) sweepOn(envelope, concerns);
@@ -100,20 +107,27 @@ const session = new Session({
     if (envelope.type === 'failed' && (concerns === 'start' || envelope.run)) cutRuns().then(([cut]) => set({ cut: cut ?? null }));
     if (envelope.type === 'checkpoint') storage().then((quota) => set({ quota }));
     if (envelope.type === 'data_opened') opened.data = asked.data;
-    if (envelope.type === 'adapter_opened') set({ use: { ...state.use, name: asked.adapter } });
+    if (envelope.type === 'model_opened') plugins.opened(opened.model?.files ?? []);
+    if (envelope.type === 'adapter_opened') set(about === 'use_plugin' ? plugins.turned() : { use: { ...state.use, name: asked.adapter, loose: true } });
+    if (envelope.type === 'failed' && concerns) plugins.refused(concerns, envelope);
+    else if (answered) plugins.answered(answered, envelope, files);
     if (envelope.type === 'config') {
       set({ loaded: state.resuming ? null : { name: asked.config, files: state.loaded?.files ?? [] } });
       if (state.resuming) under.config = envelope.config;
       else remember('settings', state.form);
     }
-    if (envelope.type === 'exported') for (const { name, blob } of files) download(name, blob);
+    if (envelope.type === 'exported' && !theirs) for (const { name, blob } of files) download(name, blob);
     if (['model_opened', 'data_opened', 'config'].includes(envelope.type)) checkSoon();
   },
   settled(about) {
-    if (!Object.values(ANSWERS).includes(about)) set({ busy: { ...state.busy, [about]: false } });
+    if (!Object.values(ANSWERS).includes(about)) {
+      set({ busy: { ...state.busy, [about]: false } });
+      plugins.answered(about);
+    }
     if (under.waiting.delete(about) && !under.waiting.size) goOnNow();
   },
   crashed(message) {
+    plugins.gone();
     if (active(state) && state.run.saved && under.run && under.config && under.tries < MOST_TRIES) return revive(message);
     stopResuming();
     const run = active(state) ? { ...state.run, state: /** @type {const} */ ('failed'), progress: null, stopping: false } : state.run;
@@ -203,6 +217,11 @@ const config = () =>
     regression: state.regression && !generates(state, state.task),
     answers: generates(state, state.task),
   });
+
+/** What an adapter is opened with: the rest is its own. @returns {import('../protocol.js').RawConfig} */
+function adapterConfig() {
+  return { device: state.device, model: { name_or_path: state.model?.name ?? '' }, data: {}, training: {}, evaluation: {}, lora: {}, recovery: {} };
+}
 
 /** What was kept of a file, without a key that was chosen here since. @param {string} key */
 function keptWithout(key) {
@@ -374,17 +393,13 @@ const act = {
     set({ run: { ...state.run, stopping: true } });
     send({ type: 'stop' });
   },
-  /** @param {string} text @param {Record<string, string>} [fields] what else the row has, by role */
-  predict(text, fields = {}) {
-    set({ asked: text, answer: '' });
-    send({ type: 'predict', texts: [text], ...(Object.keys(fields).length && { fields: [fields] }) });
-  },
-  endAnswer: () => send({ type: 'stop' }),
+  ...plugins.act,
   /** @param {import('./files.js').Folder} folder an adapter's files or its zip; none for the head of the model itself */
   openAdapter({ name, files }) {
+    // Between two of their commands the engine would take it.
+    if (state.plugins.working) return fail('result', t('plugins.wait'), '');
     asked.adapter = name || (files.length === 1 ? files[0].name : '');
-    const model = { name_or_path: state.model?.name ?? '' };
-    send({ type: 'open_adapter', config: { device: state.device, model, data: {}, training: {}, evaluation: {}, lora: {}, recovery: {} } }, files);
+    send({ type: 'open_adapter', config: adapterConfig() }, files);
   },
   /** On the opened data, with the columns that are mapped now. */
   evaluate: () => send({ type: 'evaluate', columns: Object.fromEntries(Object.entries(state.columns).filter(([, name]) => name)) }),

@@ -7,7 +7,7 @@
  * @typedef {import('../protocol.js').Step} Step
  * @typedef {import('../protocol.js').Evaluation} Evaluation
  * @typedef {'machine' | 'model' | 'data' | 'settings' | 'train' | 'result'} Panel
- * @typedef {Panel | 'config'} Place
+ * @typedef {Panel | 'config' | 'plugins'} Place
  * @typedef {{ message: string, advice: string, engine?: boolean }} Trouble `engine`: in the engine's own words
  * @typedef {{ phase: import('../protocol.js').Phase, done: number, total: number } | null} Progress
  * @typedef {{
@@ -17,9 +17,10 @@
  *   saved: import('../protocol.js').CheckpointInfo | null, recoveries: import('../protocol.js').Recovery[],
  * }} Run
  * @typedef {{
- *   adapter: import('../protocol.js').AdapterSummary | null, name: string, measured: Evaluation | null, measuredOn: string,
- *   warnings: string[], progress: Progress,
- * }} Use a trained model that was opened, and what was measured outside a run
+ *   adapter: import('../protocol.js').AdapterSummary | null, name: string, plugin: string | null, loose: boolean,
+ *   settings: RunSettings | null, measured: Evaluation | null, measuredOn: string, warnings: string[], progress: Progress,
+ * }} Use a trained model that was opened, and what was measured outside a run; plugin: its id, where it is one; loose: another
+ *   model in its place would lose it; settings: of the run that a plugin in use came from, where it was here
  * @typedef {{ name: string, files: string[] }} LoadedConfig
  * @typedef {{ since: number, step: number, rate: number }} Clock `rate`: seconds a step, smoothed; pauses do not count.
  * @typedef {{
@@ -31,12 +32,12 @@
  *   task: string, shape: string, columns: import('./tasks.js').Columns, regression: boolean,
  *   form: import('./config.js').Form, kept: import('./config.js').Kept, loaded: LoadedConfig | null, plan: import('../protocol.js').Plan | null, stale: boolean,
  *   busy: Partial<Record<Command['type'], boolean>>,
- *   run: Run, use: Use, trained: boolean, settings: RunSettings | null, asked: string, exported: string,
+ *   run: Run, use: Use, trained: boolean, settings: RunSettings | null, asked: string, asker: string, exported: string,
  *   prediction: import('../protocol.js').Prediction | null, answer: string,
  *   trouble: Partial<Record<Place, Trouble>>,
- *   tuning: Tuning,
+ *   tuning: Tuning, plugins: import('./plugins.js').Plugins, uses: import('./uses.js').Use[],
  *   cut: import('./runs.js').CutRun | null, resuming: string | null,
- * }} State cut: a run that can be gone on with; resuming: the folder of the run that is being gone on with
+ * }} State cut: a run that can be gone on with; resuming: the folder of the run that is being gone on with; asker: the plugin that was asked
  * @typedef {{
  *   points: Step[], curve: import('../protocol.js').LrCurve | null,
  *   running: boolean, report: import('../protocol.js').Report | null, runs: number, trial: string, best: Record<string, unknown> | null,
@@ -48,6 +49,7 @@
  * }} RunSettings what the last run was started with
  */
 import { fromConfig } from './config.js';
+import { kindOfPlugin, noPlugins, withList } from './plugins.js';
 import { DEFAULT_TASK, generates, preset, shapeOf } from './tasks.js';
 
 /** @type {Record<Command['type'], Place>} Where a command's failure is shown. */
@@ -66,11 +68,11 @@ export const PANEL_OF = {
   open_adapter: 'result',
   evaluate: 'result',
   predict: 'result',
-  add_plugin: 'result',
-  keep_plugin: 'result',
-  use_plugin: 'result',
-  remove_plugin: 'result',
-  list_plugins: 'result',
+  add_plugin: 'plugins',
+  keep_plugin: 'plugins',
+  use_plugin: 'plugins',
+  remove_plugin: 'plugins',
+  list_plugins: 'plugins',
   export: 'result',
 };
 
@@ -92,10 +94,10 @@ export const noRun = () => ({
 });
 
 /** @returns {Use} */
-export const noUse = () => ({ adapter: null, name: '', measured: null, measuredOn: '', warnings: [], progress: null });
+export const noUse = () => ({ adapter: null, name: '', plugin: null, loose: false, settings: null, measured: null, measuredOn: '', warnings: [], progress: null });
 
-/** @param {import('./config.js').Form} form @param {string} device @returns {State} */
-export const initial = (form, device) => ({
+/** @param {import('./config.js').Form} form @param {string} device @param {State['uses']} [uses] @returns {State} */
+export const initial = (form, device, uses = []) => ({
   step: 'machine',
   engine: 'starting',
   crash: '',
@@ -121,11 +123,14 @@ export const initial = (form, device) => ({
   trained: false,
   settings: null,
   asked: '',
+  asker: '',
   exported: '',
   prediction: null,
   answer: '',
   trouble: {},
   tuning: { points: [], curve: null, running: false, report: null, runs: 0, trial: '', best: null },
+  plugins: noPlugins(),
+  uses,
   cut: null,
   resuming: null,
 });
@@ -134,10 +139,10 @@ export const initial = (form, device) => ({
 export const active = (state) => ['preparing', 'training', 'paused', 'evaluating', 'recovering'].includes(state.run.state);
 
 /** Work outside a run; beside one it would be refused. @param {State} state */
-const aside = (state) => !active(state) && Boolean(state.busy.open_adapter || state.busy.evaluate || state.busy.lr_find);
+const aside = (state) => !active(state) && Boolean(state.busy.open_adapter || state.busy.add_plugin || state.busy.evaluate || state.busy.lr_find);
 
 /** The engine would refuse other long work. @param {State} state */
-export const occupied = (state) => active(state) || aside(state);
+export const occupied = (state) => active(state) || aside(state) || state.plugins.working !== '';
 
 /** @param {State} state */
 export const targetColumn = ({ data, columns }) => data?.columns.find(({ name }) => name === columns.label);
@@ -145,9 +150,11 @@ export const targetColumn = ({ data, columns }) => data?.columns.find(({ name })
 /** What the model in use answers. @param {State} state @returns {Kind | undefined} */
 export function taskOf(state) {
   const { adapter } = state.use;
-  if (!adapter) return state.settings?.kind;
-  return generates(state, adapter.task) ? 'generation' : adapter.labels.length ? 'classification' : 'regression';
+  return adapter ? kindOfPlugin({ generates: generates(state, adapter.task), labels: adapter.labels }) : state.settings?.kind;
 }
+
+/** What the model in use was trained with, where that was here. @param {State} state */
+export const settingsInUse = (state) => (state.use.adapter ? state.use.settings : state.settings);
 
 /** What a run is started with, so that its result can be told after the form has moved on. @param {State} state @returns {RunSettings} */
 export const runSettings = (state) => ({
@@ -175,14 +182,16 @@ export function reduce(state, event, about, now) {
       return { ...state, environment: event };
     case 'model_opened':
       // A run that is gone on with brings its own past; else what was trained belonged to the model before.
-      if (state.resuming) return { ...state, model: event };
-      return { ...state, model: event, plan: null, stale: true, trained: false, prediction: null, run: noRun(), use: noUse() };
+      if (state.resuming) return { ...state, model: event, plugins: noPlugins() };
+      return { ...state, model: event, plugins: noPlugins(), plan: null, stale: true, trained: false, prediction: null, run: noRun(), use: noUse() };
     case 'data_opened':
       return event.held_out ? { ...state, heldOut: event } : openedData(state, event);
     case 'config':
       return { ...state, ...written(state, event.config), plan: null, stale: true };
     case 'adapter_opened':
       return { ...state, trained: true, use: { ...state.use, adapter: event } };
+    case 'plugins':
+      return withList(state, event.plugins, about);
     case 'plan':
       return { ...state, plan: event, stale: false };
     case 'state': {
@@ -190,11 +199,12 @@ export function reduce(state, event, about, now) {
       // What a model is used for shows in the answer.
       if (event.state === 'idle' || event.state === 'applying' || (event.state === 'failed' && !active(state))) return state;
       // From here on the engine has let go of the model that was trained or opened before.
-      if (aside(state)) return state.busy.open_adapter || state.busy.lr_find ? { ...state, run: noRun(), settings: null, trained: false, prediction: null, use: noUse() } : state;
+      const fresh = state.plugins.answers.length ? { ...state, plugins: { ...state.plugins, answers: [] } } : state;
+      if (aside(state)) return state.busy.open_adapter || state.busy.lr_find ? { ...fresh, run: noRun(), settings: null, trained: false, prediction: null, use: noUse() } : state;
       const clock = event.state === 'training' ? { ...run.clock, since: now } : run.clock;
       const progress = event.state === run.state ? run.progress : null;
       const next = { ...run, id: event.run || run.id, state: event.state, progress, clock };
-      return { ...state, run: next, trained: state.trained || event.state === 'succeeded' };
+      return { ...fresh, run: next, trained: state.trained || event.state === 'succeeded' };
     }
     case 'progress': {
       const progress = event.total && event.done >= event.total ? null : { phase: event.phase, done: event.done, total: event.total };
@@ -223,10 +233,11 @@ export function reduce(state, event, about, now) {
     case 'exported':
       return { ...state, exported: event.files[0]?.name ?? '' };
     case 'warning':
+      if (aside(state) && state.busy.add_plugin) return { ...state, plugins: { ...state.plugins, warnings: [...state.plugins.warnings, event.message] } };
       if (aside(state)) return { ...state, use: { ...state.use, warnings: [...state.use.warnings, event.message] } };
       return { ...state, run: { ...run, warnings: [...run.warnings, event.message] } };
     case 'finished':
-      return { ...state, trained: true, run: { ...run, summary: event, progress: null, stopping: false } };
+      return { ...state, trained: true, use: { ...state.use, loose: true }, run: { ...run, summary: event, progress: null, stopping: false } };
     case 'failed': {
       const panel = about ? PANEL_OF[about] : active(state) || event.run ? 'train' : 'result';
       const failed = panel === 'train' && (!about || about === 'start');

@@ -86,13 +86,17 @@ export function inputRoles(shape) {
   return [...roles.filter(({ required }) => required), ...roles.filter(({ required }) => !required)];
 }
 
+/** The rows' shape that a task's model takes. @param {State} state @param {string} task @param {string} [id] */
+export function shapeFor(state, task, id = '') {
+  const shapes = scenarioOf(state, task)?.shapes ?? [];
+  return shapes.find((shape) => shape.id === id) ?? shapes[0];
+}
+
 /** The rows' shape that the model in use takes. @param {State} state @returns {ShapeInfo | undefined} */
 export function shapeInUse(state) {
-  const { adapter } = state.use;
+  const { adapter, settings } = state.use;
   const task = adapter ? adapter.task : state.settings?.task ?? '';
-  const shapes = scenarioOf(state, task)?.shapes ?? [];
-  const id = adapter ? '' : state.settings?.shape;
-  return shapes.find((shape) => shape.id === id) ?? shapes[0];
+  return shapeFor(state, task, (adapter ? settings : state.settings)?.shape);
 }
 
 /** What is still missing in a mapping, or chosen twice. @param {State} state @returns {{ missing: RoleInfo[], twice: [string, string] | null }} */

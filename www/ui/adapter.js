@@ -5,7 +5,7 @@ import { button, dropZone, fileButton, spinner } from './common.js';
 import { measured } from './evaluation.js';
 import { scenarioName } from './tasks.js';
 import { fromDialog, fromDrop } from '../app/files.js';
-import { occupied, taskOf } from '../app/store.js';
+import { active, occupied, taskOf } from '../app/store.js';
 import { int, t } from '../app/i18n.js';
 
 /** @typedef {import('../app/store.js').State} State */
@@ -13,22 +13,26 @@ import { int, t } from '../app/i18n.js';
  * @typedef {{ openStarter(): void, openAdapter(folder: import('../app/files.js').Folder): void, evaluate(): void, go(step: import('../app/store.js').Panel): void }} Act
  */
 
+/** While a run or a measurement lasts no other model is opened; work with plugins is too short to move the page for. @param {State} state */
+const hidden = (state) => active(state) || Boolean(state.busy.evaluate || state.busy.lr_find);
+
 /** What was opened. */
 export const adapterPart = () =>
   region(
     h('div', null),
-    (state) => [state.use.adapter, state.use.name, state.model],
-    (state) => (state.use.adapter ? adapterCard(state) : []),
+    (state) => [state.use.adapter, state.use.name, state.use.plugin, state.model],
+    // A plugin's card stands among the plugins.
+    (state) => (state.use.adapter && state.use.plugin === null ? adapterCard(state) : []),
   );
 
 /** Where one is opened. @param {Act} act */
 export function adapterChoice(act) {
   return region(
     h('div', null),
-    (state) => [state.trained, state.model, state.busy.open_adapter, state.busy.open_model, state.use.progress, occupied(state)],
+    (state) => [state.trained, state.model, state.busy.open_adapter, state.busy.open_model, state.busy.open_adapter && state.use.progress, hidden(state)],
     (state) => {
       if (state.busy.open_adapter) return working(state, 'use.opening');
-      if (occupied(state)) return [];
+      if (hidden(state)) return [];
       if (!state.model) return modelFirst(act, Boolean(state.busy.open_model));
       const zone = chooser(act, state.model);
       // Where there is a model to use already, another one is not the first thing to look at.

@@ -3,6 +3,7 @@
 import { clip, h, setText } from './dom.js';
 import { button } from './common.js';
 import { roleName } from './tasks.js';
+import { settingsInUse } from '../app/store.js';
 import { answerRole, inputRoles, shapeInUse } from '../app/tasks.js';
 import { t, told } from '../app/i18n.js';
 
@@ -27,7 +28,8 @@ export function examplesOf(state, shape) {
     .filter(({ fields }) => fields?.[main.id])
     .map(({ fields, expected }) => ({ main: fields[main.id].trim(), others: Object.fromEntries(rest.map(({ id }) => [id, fields[id]?.trim() ?? '']).filter(([, text]) => text)), known: expected }));
   if (unseen.length) return unseen;
-  const from = adapter ? { data: state.data, heldOut: state.heldOut, columns: state.columns } : state.settings;
+  // What came from a file is tried on the rows that are open.
+  const from = settingsInUse(state) ?? (adapter && { data: state.data, heldOut: state.heldOut, columns: state.columns });
   const data = from?.heldOut ?? from?.data;
   if (!from || !data) return [];
   const at = (/** @type {string | undefined} */ role) => data.columns.findIndex(({ name }) => role !== undefined && name === from.columns[role]);
@@ -84,7 +86,7 @@ export function tryFields(submit) {
     values: () => ({ text: main.value.trim(), fields: Object.fromEntries([...inputs].map(([role, { value }]) => [role, value.trim()]).filter(([, value]) => value)) }),
     /** @param {State} state */
     update(state) {
-      const wanted = [state.environment, state.use.adapter, state.use.measured, state.settings, state.run.after, state.data, state.heldOut, state.columns];
+      const wanted = [state.environment, state.use.adapter, state.use.measured, state.use.settings, state.settings, state.run.after, state.data, state.heldOut, state.columns];
       if (wanted.every((value, i) => value === shown[i])) return;
       shown = wanted;
       const shape = shapeInUse(state);

@@ -1,6 +1,7 @@
 // @ts-check
 /** The formats that a trained model can be taken along in. */
 import { h } from './dom.js';
+import { settingsInUse } from '../app/store.js';
 import { t } from '../app/i18n.js';
 
 /** @typedef {{ format: import('../protocol.js').ExportFormat, dtype?: import('../protocol.js').ExportDType, zip: boolean }} Choice */
@@ -24,7 +25,8 @@ export function formatChoice() {
     element,
     choice: () => CHOICES[select.value] ?? CHOICES.adapter,
     /** @param {import('../app/store.js').State} state */
-    update({ settings }) {
+    update(state) {
+      const settings = settingsInUse(state);
       const generates = settings?.kind === 'generation';
       const fits = Object.entries(CHOICES)
         .filter(([, { format }]) => (settings?.full ? format === 'merged' || format === 'gguf' : true) && (generates || !format.startsWith('gguf')))
