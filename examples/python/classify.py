@@ -8,7 +8,6 @@
 import os
 import sys
 
-import httpx
 from openai import APIError, OpenAI
 
 client = OpenAI(
@@ -22,10 +21,10 @@ model, texts = sys.argv[1], sys.argv[2:] or [line.strip() for line in sys.stdin 
 
 try:
     # OpenAI has no such address, but its client asks any.
-    response = client.post("/classify", cast_to=httpx.Response, body={"model": model, "input": texts})
+    reply = client.post("/classify", cast_to=object, body={"model": model, "input": texts})
 except APIError as error:
     sys.exit(str(error))
-for text, found in zip(texts, response.json()["data"]):
+for text, found in zip(texts, reply["data"]):
     label, scores = found["label"], found["scores"]
     if label is None:
         print(f"{scores['value']:.4f}\t{text}")
