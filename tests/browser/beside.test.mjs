@@ -134,7 +134,7 @@ test('an adapter is opened, tried and measured without training', async (t) => {
   assert.equal((await sent(page, 'open_adapter')).config.model.name_or_path, 'starter')
   assert.equal((await classify(page, 'Win free money')).label, 'spam')
   assert.ok(await at(page, 'download-adapter').isHidden(), 'what came from a file need not be taken along')
-  assert.ok(await page.getByTestId('step-train').isDisabled(), 'nothing was trained')
+  await page.getByTestId('step-train').and(page.locator(':disabled')).waitFor() // Nothing was trained.
 
   await at(page, 'measure-open-data').click()
   await chooseData(page, 'mail.csv', messages(60))
@@ -241,7 +241,7 @@ test('form and YAML are two views of one configuration', async (t) => {
   await at(page, 'config-yaml').fill(shown.replace('batch_size: 2', 'batch_sise: 2'))
   await at(page, 'apply-yaml').click()
   await at(page, 'config-error').filter({ hasText: /run\.yaml line \d+: unknown key `batch_sise`/ }).waitFor()
-  assert.ok(await at(page, 'start').isEnabled(), 'the form is as it was')
+  await at(page, 'start').and(page.locator(':enabled')).waitFor() // The form is as it was.
   await at(page, 'config-yaml').fill(shown.replace('batch_size: 2', 'batch_size: 0'))
   await at(page, 'apply-yaml').click()
   await failure(page).filter({ hasText: 'training.batch_size' }).waitFor()
@@ -274,7 +274,7 @@ test('a YAML file can be dropped, for regression too, and one that is none says 
   await drop(page, page.locator('#panel-settings'), 'number.yaml', 'model:\n  num_labels: 1\n')
   await planned(page, (it) => it.model.num_labels === 1 && !('batch_size' in it.training))
   await go(page, 'data')
-  assert.ok(await at(page, 'target-number').isChecked())
+  await at(page, 'target-number').and(page.locator(':checked')).waitFor()
   await go(page, 'settings')
   await drop(page, page.locator('#panel-settings'), 'text.yaml', 'task: text-generation\n')
   await planned(page, (it) => it.task === 'text-generation')

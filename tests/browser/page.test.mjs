@@ -16,7 +16,7 @@ test('from machine to result, with a pause in between', async (t) => {
   await dropData(page, 'mail.csv', messages(60))
   assert.match(await at(page, 'data-input').getAttribute('accept'), /\.csv,.*\.parquet/)
   assert.equal(await at(page, 'data-rows').textContent(), '60')
-  assert.ok(await at(page, 'next-data').isDisabled(), 'no columns are mapped yet')
+  await at(page, 'next-data').and(page.locator(':disabled')).waitFor() // No columns are mapped yet.
   await mapColumns(page, 'message', 'kind')
   assert.match(await at(page, 'label-counts').textContent(), /ham.*36.*spam.*24/)
   await at(page, 'next-data').click()
@@ -99,7 +99,7 @@ test('bad input says what and what to do, and the page goes on', async (t) => {
   await page.getByText('There is only one label').waitFor()
   await at(page, 'next-data').click()
   await failure(page).filter({ hasText: 'one label only' }).waitFor()
-  assert.ok(await at(page, 'start').isDisabled())
+  await at(page, 'start').and(page.locator(':disabled')).waitFor()
 
   await chooseData(page, 'mail.csv', messages(40))
   await mapColumns(page, 'message', 'message')
@@ -111,7 +111,7 @@ test('bad input says what and what to do, and the page goes on', async (t) => {
   for (const odd of ['NaN', 'many', '1e999']) {
     await fill(page, { batch_size: '', learning_rate: odd })
     await page.locator('#field-learning_rate-error:visible').waitFor()
-    assert.ok(await at(page, 'start').isDisabled(), odd)
+    await at(page, 'start').and(page.locator(':disabled')).waitFor()
   }
   await fill(page, { learning_rate: '1e-3', max_steps: 3 })
   await at(page, 'plan').waitFor()
@@ -179,7 +179,7 @@ test('language and settings are remembered, and a spoilt memory does no harm', a
   await page.reload()
   await page.getByRole('heading', { name: 'What this machine can do' }).waitFor()
   assert.equal(await page.getByTestId('field-seed').inputValue(), '')
-  assert.ok(await page.getByTestId('device-auto').isChecked())
+  await page.getByTestId('device-auto').and(page.locator(':checked')).waitFor()
 })
 
 const quoted = (text) => `"${text.replaceAll('"', '""')}"`
@@ -229,7 +229,7 @@ test('the task and its columns are chosen from what the file fits', async (t) =>
   // Several shapes are one choice more; a file with one column cannot be classified.
   await chooseData(page, 'poems.csv', `text\n${Array.from({ length: 10 }, (_, i) => `verse ${i}`).join('\n')}\n`)
   await task('text-generation').and(page.locator(':checked')).waitFor()
-  assert.ok(await task('text-classification').isDisabled())
+  await task('text-classification').and(page.locator(':disabled')).waitFor()
   assert.equal(await at(page, 'task-text-classification-why').textContent(), 'Needs columns for: Text + Label')
   assert.match(await at(page, 'shape').locator('option:checked').textContent(), /Automatic: plain text/)
   await at(page, 'shape').selectOption('messages')
@@ -267,7 +267,7 @@ test('task, shape and columns go into a YAML file and come back', async (t) => {
   await at(page, 'yaml').click()
   assert.match(await at(page, 'config-yaml').inputValue(), /task: text-generation[^]*shape: prompt-completion\n *prompt_column: question\n *completion_column: answer/)
   await go(page, 'data')
-  assert.ok(await at(page, 'task-text-generation').isChecked())
+  await at(page, 'task-text-generation').and(page.locator(':checked')).waitFor()
   assert.deepEqual(await Promise.all(['shape', 'prompt-column', 'completion-column', 'input-column'].map((id) => at(page, id).inputValue())), ['prompt-completion', 'question', 'answer', ''])
 })
 
