@@ -96,8 +96,7 @@ fn curl() {
 
 #[test]
 fn python() {
-    let python =
-        ["python3", "python"].into_iter().find(|python| printed(python, &["-c", "import openai"]).is_some());
+    let python = ["python3", "python"].into_iter().find(|python| printed(python, &["-c", "import openai"]).is_some());
     let Some(python) = python else { return skipped("examples::python", "Python with the package openai") };
     let folder = Folder::new();
     train_plugins(&folder);
@@ -110,7 +109,7 @@ fn python() {
     let told = stdout(&run(start("chat.py", &[]), &server, "", "Call me\n"));
     assert_eq!(told.trim(), answer(&server, "Call me").trim());
     let wrong = run(start("chat.py", &["nobody"]), &server, "", "Call me\n");
-    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("model_not_found"));
+    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("no model `nobody`"));
     drop(server);
 
     let server = Server::start(&folder, &["--adapter", "mood"], &[("PADDOCK_API_KEY", "k")]);
@@ -145,5 +144,5 @@ fn java() {
     let told = stdout(&run(start(&[]), &server, "", "Call me\n"));
     assert_eq!(told.trim(), answer(&server, "Call me").trim());
     let wrong = run(start(&["nobody"]), &server, "", "Call me\n");
-    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("model_not_found"));
+    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("no model `nobody`"));
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use paddock::{
     config::RawConfig,
     engine::Engine,
-    event::{Command, Event, Phase, Prediction},
+    event::{Command, Envelope, Event, Phase, Prediction, State},
     generate::Sampling,
     platform::{Memory, NamedFile},
     plugin::PluginInfo,
@@ -283,6 +283,14 @@ fn plugins_share_a_base_and_answer_each_by_itself() {
     };
     let (mood, hue) = (alone(&mut engine, "mood", "the film is great"), alone(&mut engine, "hue", "sky"));
     send(&mut engine, Command::OpenModel { name: "model".into() }, files(&folder, "model"));
+
+    // One that is on its way can be broken off.
+    block_on(engine.handle(add(None), files(&folder, "mood")));
+    block_on(engine.advance());
+    assert!(engine.busy());
+    let stopped = block_on(engine.handle(Command::Stop, Vec::new()));
+    assert!(matches!(stopped[..], [Envelope { event: Event::State { state: State::Idle }, .. }]) && !engine.busy());
+    assert!(plugins(&send(&mut engine, Command::ListPlugins, Vec::new())).is_empty());
 
     let first = send(&mut engine, add(None), files(&folder, "mood"));
     let second = send(&mut engine, add(Some("hue")), files(&folder, "hue"));

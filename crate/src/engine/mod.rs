@@ -247,7 +247,7 @@ impl Engine {
             }
             Command::Pause => self.session("pause")?.pause().map(|event| vec![event]),
             Command::Resume => self.session("resume")?.resume().map(|event| vec![event]),
-            Command::Stop if matches!(self.job, Job::Export(_)) => {
+            Command::Stop if matches!(self.job, Job::Export(_) | Job::Open(..)) => {
                 self.job = Job::None;
                 Ok(vec![Event::State { state: State::Idle }])
             }

@@ -116,7 +116,8 @@ pub enum Command {
     /// Take effect between two steps.
     Pause,
     Resume,
-    /// End the run after the current step; what was trained so far can be used. Answers end where they are.
+    /// End the run after the current step; what was trained so far can be used. Answers end where they are; a model on its
+    /// way is not opened.
     Stop,
     /// Classify texts with the current model, or let it answer them: one [`Event::Prediction`] a text. Answers come as
     /// [`Event::TextDelta`]s too while they are made, several at once, and are finished in any order.

@@ -95,6 +95,9 @@ pub struct RunArgs {
     /// Less memory for a third more work: keep one block's activations at a time
     #[arg(long = "gradient_checkpointing", value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     pub gradient_checkpointing: Option<bool>,
+    /// Put short rows whose answers are learnt together into sequences, each seen by itself alone
+    #[arg(long = "packing", value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    pub packing: Option<bool>,
     #[arg(long = "learning_rate", value_name = "RATE")]
     pub learning_rate: Option<f64>,
     #[arg(long = "num_epochs", alias = "num_train_epochs", value_name = "N")]
@@ -225,6 +228,7 @@ impl RunArgs {
         over(&mut training.method, &self.method);
         over(&mut training.gradient_accumulation_steps, &self.gradient_accumulation_steps);
         over(&mut training.gradient_checkpointing, &self.gradient_checkpointing);
+        over(&mut training.packing, &self.packing);
         over(&mut training.learning_rate, &self.learning_rate);
         over(&mut training.num_epochs, &self.num_epochs);
         over(&mut training.max_steps, &self.max_steps);
