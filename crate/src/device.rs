@@ -147,7 +147,10 @@ pub async fn open(choice: DeviceChoice) -> Result<(Opened, Option<String>)> {
             let Gpu { device, half, lost, .. } = open_gpu().await?;
             // What the adapter has, its device may have been opened without.
             info.features.retain(|feature| half || feature != SHADER_F16);
-            kernels::use_cores(!info.software);
+            let memory =
+                info.limits.get("maxComputeWorkgroupStorageSize").map_or(0, |bytes| (*bytes).min(1 << 20) as u32);
+            // The least that WebGPU promises, which all but the largest kernel get by with.
+            kernels::use_cores(if info.software || memory < 16 << 10 { 0 } else { memory });
             Ok((Opened { device, info, lost }, auto.then_some(reason)))
         }
     }

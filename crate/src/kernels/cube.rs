@@ -1,6 +1,6 @@
 //! wgpu devices: the WGSL kernels of [`wgsl`](super::wgsl). Other CubeCL runtimes take Burn's stock operations.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use burn::{
     backend::{
@@ -23,7 +23,7 @@ use super::{
 };
 
 static STOCK: AtomicBool = AtomicBool::new(false);
-static CORES: AtomicBool = AtomicBool::new(false);
+static CORES: AtomicU32 = AtomicU32::new(0);
 
 /// Takes Burn's stock operations instead, from here on (`kernels: stock`).
 pub fn use_stock(stock: bool) {
@@ -31,12 +31,12 @@ pub fn use_stock(stock: bool) {
 }
 
 /// Whether the GPU is a card with many cores, or a CPU that imitates one: the kernels for the one are slow on the other.
-/// Results differ in the order of sums.
-pub fn use_cores(cores: bool) {
-    CORES.store(cores, Ordering::Relaxed);
+/// Results differ in the order of sums. `memory`: bytes that a workgroup of a card shares; 0 for the imitation.
+pub fn use_cores(memory: u32) {
+    CORES.store(memory, Ordering::Relaxed);
 }
 
-pub(super) fn cores() -> bool {
+pub(super) fn cores() -> u32 {
     CORES.load(Ordering::Relaxed)
 }
 
@@ -77,7 +77,7 @@ enum Rows {
 
 impl Rows {
     fn choose() -> Self {
-        if cores() { Self::Workgroup } else { Self::Thread }
+        if cores() > 0 { Self::Workgroup } else { Self::Thread }
     }
 
     /// Workgroups for that many rows.

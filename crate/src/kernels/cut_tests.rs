@@ -29,7 +29,7 @@ const SHAPES: [(usize, usize, usize, usize); 6] =
 /// Every cut for every product of the test; the choice for the rows' kernels as well.
 fn with_cuts(test: impl Fn(&str)) {
     let before = cube::cores();
-    use_cores(true);
+    use_cores(48 << 10);
     for cut in CUTS {
         *FORCED.lock().expect("no test failed here") = Some(cut);
         test(&format!("{cut:?}"));
@@ -95,12 +95,12 @@ fn rows_by_workgroups_are_rows_by_threads() {
         (y.inner(), dx, p.inner(), ds, parts)
     };
     let before = cube::cores();
-    use_cores(false);
+    use_cores(0);
     let threads = all();
     // What is queued would take the other kernels.
     let seen = [values(threads.1.clone()), values(threads.3.clone()), values(threads.4.clone())];
     assert_eq!(seen.map(|values| values.len()), [3700, 7800, 7800]);
-    use_cores(true);
+    use_cores(48 << 10);
     let groups = all();
     assert_close("rms_norm", groups.0, threads.0, 1e-6);
     assert_close("rms_norm gradient", groups.1, threads.1, 1e-5);
@@ -150,7 +150,7 @@ fn rates_of_the_cuts() {
             let mut line = format!("{layout:?} {shape:?} {dtype:?} GFLOP/s:");
             for cut in std::iter::once(None).chain(CUTS.map(Some)) {
                 *FORCED.lock().expect("no test failed here") = cut;
-                use_cores(true);
+                use_cores(48 << 10);
                 let rate = rate(shape, layout, dtype, &opened.device);
                 line += &match cut {
                     Some(Cut::Shared { rows, columns, each }) => format!("  {rows}x{columns}/{each} {rate:.0}"),
@@ -159,9 +159,21 @@ fn rates_of_the_cuts() {
                 };
             }
             *FORCED.lock().expect("no test failed here") = None;
-            use_cores(false);
+            use_cores(0);
             println!("{line}  alone {:.0}", rate(shape, layout, dtype, &opened.device));
         }
     }
     use_cores(before);
+}
+
+/// WebGPU promises 16 KiB, and Chrome refuses a pipeline that wants more than there is.
+#[test]
+fn no_more_memory_is_shared_than_there_is() {
+    for size in [32, 64, 128] {
+        let source = wgsl::ProductKernel::choose([1, 4096, 4096, 4096], false, true, size << 10).cut;
+        let Cut::Shared { rows, columns, .. } = source else { panic!("{source:?}") };
+        assert_eq!((rows, columns), (128, 128));
+    }
+    let small = wgsl::ProductKernel::choose([1, 4096, 4096, 4096], false, true, 16 << 10).cut;
+    assert_eq!(small, Cut::Shared { rows: 64, columns: 64, each: 8 });
 }

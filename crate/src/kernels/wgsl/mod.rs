@@ -74,7 +74,7 @@ pub static FORCED: std::sync::Mutex<Option<Cut>> = std::sync::Mutex::new(None);
 
 impl Cut {
     /// The largest parts that still give all cores something to do.
-    fn choose(batch: usize, m: usize, n: usize, k: usize) -> Self {
+    fn choose(batch: usize, m: usize, n: usize, k: usize, memory: u32) -> Self {
         #[cfg(test)]
         if let Some(cut) = *FORCED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             return cut;
@@ -83,7 +83,7 @@ impl Cut {
         let square = |size, each| Self::Shared { rows: size, columns: size, each };
         if m.min(n) <= shared::SLICED && k >= 64 {
             Self::Sliced
-        } else if parts(128) >= 128 {
+        } else if parts(128) >= 128 && shared::bytes(128, 128) <= memory as usize {
             square(128, 8)
         } else if parts(64) >= 512 {
             square(64, 8)
@@ -98,21 +98,22 @@ impl Cut {
 }
 
 impl ProductKernel {
-    /// The kernel for so many products of these sizes. `cores`: on a card that has many of them.
-    pub fn choose([batch, m, n, k]: [usize; 4], ta: bool, tb: bool, cores: bool) -> Self {
+    /// The kernel for so many products of these sizes. `cores`: bytes that a workgroup shares, on a card that has many
+    /// cores; else 0.
+    pub fn choose([batch, m, n, k]: [usize; 4], ta: bool, tb: bool, cores: u32) -> Self {
         let along_a = if ta { m } else { k };
         let along_b = if tb { k } else { n };
         let vec4 = [k, along_a, along_b].iter().all(|n| n.is_multiple_of(4));
         // A tile wider than the result would only compute what is thrown away.
         let fit = |size: usize| if vec4 && size > 4 { 8 } else { 4 };
         let alone = Cut::Alone(fit(m), fit(n));
-        let cut = if cores && vec4 { Cut::choose(batch, m, n, k) } else { alone };
+        let cut = if cores > 0 && vec4 { Cut::choose(batch, m, n, k, cores) } else { alone };
         let wide = n.is_multiple_of(4) && matches!(cut, Cut::Shared { .. });
         Self { ta, tb, cut, wide, vec4, plus: false, packed: None }
     }
 
     /// The kernel for a product of rows `m` with a packed matrix: `A·Bᵀ`, or `A·B` where `tb` is false.
-    pub fn packed([m, n, k]: [usize; 3], tb: bool, kind: GgmlType, cores: bool) -> Self {
+    pub fn packed([m, n, k]: [usize; 3], tb: bool, kind: GgmlType, cores: u32) -> Self {
         Self { packed: Some(kind.id()), ..Self::choose([1, m, n, k], false, tb, cores) }
     }
 

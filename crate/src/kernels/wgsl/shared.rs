@@ -186,6 +186,11 @@ pub fn threads(rows: usize, columns: usize, each: usize) -> usize {
     rows / each * (columns / each)
 }
 
+/// Bytes that a workgroup of [`tiled`] shares; a sliced product's have 16 KiB, which every WebGPU has.
+pub fn bytes(rows: usize, columns: usize) -> usize {
+    DEPTH * (rows / 4 + 1 + columns / 4 + 1) * 16
+}
+
 /// A workgroup computes [`SLICED`] rows and columns, four by four numbers a thread; the threads that share them take slices
 /// of k, and the slices' sums are added up in shared memory.
 pub fn sliced(kernel: &ProductKernel) -> String {
