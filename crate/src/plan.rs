@@ -5,6 +5,7 @@ use crate::{
     device::Opened,
     error::Result,
     event::Plan,
+    kernels::{keeps_weights, queries_at_once},
     model::{HeadKind, Llama, LlamaConfig},
     prepare::{Rows, packs},
     train::{AdamW, MOST_LOGITS},
@@ -110,9 +111,11 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
     let (d, f, vocab) = (wide(model.hidden_size), wide(model.intermediate_size), wide(model.vocab_size));
     let (full, trainable) = (config.training.method == Method::Full, u128::from(trainable) * FLOAT);
     let states = tokens * d * FLOAT;
-    let block = tokens * kept(config, model, seq, half);
-    // Going back through a block: the gradients of the feed-forward's wide tensors.
-    let back = 2 * tokens * f * number(half);
+    let [attention, fed] = kept(config, model, seq, half).map(|kept| tokens * kept);
+    let block = attention + fed;
+    // Going back through a block: the gradients of the feed-forward's wide tensors, then attention's weights and their
+    // gradients, when what the feed-forward kept is gone.
+    let back = (2 * tokens * f * number(half)).max(weights(config, model, seq).saturating_sub(fed));
     let head = match head(config.task) {
         HeadKind::Classification => states,
         // Logits and their exponentials, the chosen tokens' rows, gradients to states and weight.
@@ -181,8 +184,18 @@ fn too_large(config: &Config, needed: u64, there: u64) -> Option<String> {
     ))
 }
 
-/// Bytes a token that one block keeps for its backward pass: with `half` in 16 bits but for what goes into the norms.
-fn kept(config: &Config, model: &LlamaConfig, seq: usize, half: bool) -> u128 {
+/// Bytes of attention's weights while its backward pass works on a part of the queries: the weights, where they are not kept
+/// anyway, and what becomes of their gradients. A GPU writes those beside each other, the CPU over each other.
+fn weights(config: &Config, model: &LlamaConfig, seq: usize) -> u128 {
+    let heads = config.training.batch_size.saturating_mul(model.num_attention_heads);
+    let part = queries_at_once(heads, seq).min(seq);
+    let tensors = if keeps_weights(seq, model.head_dim) { 1 } else { 2 };
+    tensors * wide(heads) * wide(part) * wide(seq) * FLOAT
+}
+
+/// Bytes a token that one block keeps for its backward pass, its attention and its feed-forward: with `half` in 16 bits but
+/// for what goes into the norms. Nothing grows with the sequence but the weights of short ones, see [`keeps_weights`].
+fn kept(config: &Config, model: &LlamaConfig, seq: usize, half: bool) -> [u128; 2] {
     let (d, f, heads) = (wide(model.hidden_size), wide(model.intermediate_size), wide(model.num_attention_heads));
     let (q, kv) = (heads * wide(model.head_dim), wide(model.num_key_value_heads) * wide(model.head_dim));
     let lora = config.training.method == Method::Lora;
@@ -194,14 +207,14 @@ fn kept(config: &Config, model: &LlamaConfig, seq: usize, half: bool) -> u128 {
         count if lora && config.lora.lora_dropout > 0.0 => 2 * count * width,
         count => count.min(1) * width,
     };
-    let inputs = input(&["q_proj", "k_proj", "v_proj"], d)
-        + input(&["o_proj"], q)
-        + input(&["gate_proj", "up_proj"], d)
-        + input(&["down_proj"], f);
-    let low = if lora { wide(trained(&TARGET_MODULES) * config.lora.r) } else { 0 };
-    // Rotated queries and keys, values, attention weights, gate and up.
-    let rest = q + 2 * kv + heads * wide(seq) + 2 * f;
-    2 * d * FLOAT + number(half) * (inputs + low + rest)
+    let low = |modules: &[&str]| if lora { wide(trained(modules) * config.lora.r) } else { 0 };
+    let (of_attention, of_feed_forward) = TARGET_MODULES.split_at(4);
+    let weights = if keeps_weights(seq, model.head_dim) { heads * wide(seq) } else { 0 };
+    // Rotated queries and keys, values.
+    let attention = input(&["q_proj", "k_proj", "v_proj"], d) + input(&["o_proj"], q) + q + 2 * kv + weights;
+    // Gate and up.
+    let fed = input(&["gate_proj", "up_proj"], d) + input(&["down_proj"], f) + 2 * f;
+    [attention + low(of_attention), fed + low(of_feed_forward)].map(|numbers| d * FLOAT + number(half) * numbers)
 }
 
 #[cfg(test)]
@@ -244,5 +257,27 @@ mod tests {
         });
         let model = LlamaConfig::from_json(json.to_string().as_bytes()).expect("config");
         assert_eq!(activations(&config, &model, 1 << 20, 1 << 50, false), 1 << 60);
+    }
+
+    #[test]
+    fn the_same_tokens_in_longer_sequences_take_no_more() {
+        let model = |seq: usize| {
+            let json = serde_json::json!({
+                "model_type": "llama", "vocab_size": 512, "hidden_size": 256, "intermediate_size": 688,
+                "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": seq,
+            });
+            LlamaConfig::from_json(json.to_string().as_bytes()).expect("config")
+        };
+        let bytes = |seq: usize| {
+            let mut raw = RawConfig::default();
+            raw.set("training.batch_size", &(8192 / seq).to_string()).expect("a key");
+            let config = Config::resolve(&raw).expect("a configuration");
+            (kept(&config, &model(seq), seq, false), activations(&config, &model(seq), seq, 0, false))
+        };
+        // Heads of 64: weights of up to 128 keys are kept.
+        let [(short, _), (longer, _)] = [32, 128].map(bytes);
+        assert_eq!(longer[0] - short[0], 4 * 96 * FLOAT);
+        let long = [1024, 2048, 4096, 8192].map(bytes);
+        assert!(long.iter().all(|(kept, all)| (kept, all) == (&long[0].0, &long[0].1)), "{long:?}");
     }
 }

@@ -106,15 +106,19 @@ fn a_run_holds_what_its_plan_says() {
     let (cpu, generation) = (["device=cpu"], ["task=text-generation"]);
     let [short, long] =
         [["model.max_seq_length=128", "training.batch_size=4"], ["model.max_seq_length=512", "training.batch_size=1"]];
+    // Too long for the scores of all queries to exist at once.
+    let longest = ["model.max_seq_length=2048", "training.batch_size=1"];
     let (dense, packed) = (["model.quantization=none"], ["model.quantization=q4_0"]);
     let (full, checkpointing) = (["training.method=full"], ["training.gradient_checkpointing=true"]);
     let dropout = ["lora.lora_dropout=0.1", "lora.target_modules=q_proj,v_proj,down_proj", "lora.r=32"];
     let side_by_side = [PACKED, "evaluation.max_generated_samples=0"];
-    let cases: [&[&[&str]]; 20] = [
+    let cases: [&[&[&str]]; 22] = [
         &[&generation, &short, &dense],
         &[&generation, &short, &dense, &checkpointing],
         &[&generation, &long, &dense],
         &[&generation, &long, &dense, &checkpointing],
+        &[&generation, &longest, &dense],
+        &[&generation, &longest, &dense, &checkpointing],
         &[&generation, &long, &packed],
         &[&generation, &long, &packed, &checkpointing],
         &[&generation, &short, &full],

@@ -15,7 +15,10 @@ use burn::{
     tensor::DType,
 };
 
-use super::{AdamWRule, KernelOps, Stored};
+use super::{
+    AdamWRule, KernelOps, Stored,
+    attention::{self, Attention},
+};
 
 impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
     fn product(
@@ -254,6 +257,33 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
     fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
         // Only the backward above calls it, on the inner backend; stock operations keep it differentiable anyway.
         super::stock::causal_softmax_grad::<Self>(p, g, scale, dtype)
+    }
+
+    fn attend(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        queries: usize,
+        scale: f32,
+        part: usize,
+    ) -> FloatTensor<Self> {
+        let nodes = [q.node(), k.node(), v.node()];
+        let [q, k, v] = [q, k, v].map(|t| t.primitive().clone());
+        attention::tracked::<B, C>(nodes, Attention { q, k, v, first: None, queries, scale, part })
+    }
+
+    fn attend_segments(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        first: IntTensor<Self>,
+        scale: f32,
+        part: usize,
+    ) -> FloatTensor<Self> {
+        let nodes = [q.node(), k.node(), v.node()];
+        let [q, k, v] = [q, k, v].map(|t| t.primitive().clone());
+        let queries = first.shape()[1];
+        attention::tracked::<B, C>(nodes, Attention { q, k, v, first: Some(first), queries, scale, part })
     }
 
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -1,11 +1,12 @@
 //! What Burn lacks or does slowly, as one backend extension: matrix products whose kernel we choose, rotary embedding,
-//! the causal softmax and SwiGLU, each with its backward.
+//! the causal softmax, attention in parts and SwiGLU, each with its backward.
 //!
 //! An operand may be in 16 or 32 bits, whatever the others are in, and its gradient is in as many. All compute in 32.
 //!
 //! On wgpu devices they are WGSL ([`cube`]), on the CPU plain loops over Burn's own product ([`flex`]). On any other
 //! CubeCL runtime (CUDA) they fall back to Burn's stock operations. Every one has a plain-Burn oracle in its tests.
 
+mod attention;
 mod autodiff;
 pub mod ceilings;
 mod cube;
@@ -17,6 +18,8 @@ mod wgsl;
 mod work;
 
 #[cfg(test)]
+mod attention_tests;
+#[cfg(test)]
 mod cpu_tests;
 #[cfg(test)]
 mod cut_tests;
@@ -27,12 +30,13 @@ mod measure_tests;
 #[cfg(test)]
 mod tests;
 
+pub use attention::{keeps_weights, queries_at_once};
 pub use cube::{use_cores, use_stock};
 pub use packed::Packed;
 
 use burn::{
     backend::{
-        Backend, Dispatch, backend_extension,
+        Backend, Dispatch, TensorMetadata, backend_extension,
         tensor::{FloatTensor, IntTensor},
     },
     tensor::{DType, Int, Shape, Tensor},
@@ -180,6 +184,35 @@ pub trait KernelOps: Backend {
     #[fusion(dtype = *dtype, shape = p.clone())]
     fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self>;
 
+    /// `softmax(scale · q·kᵀ)·v` under the mask of [`Self::causal_softmax`], in the type of `v`: `q` is
+    /// `[matrices, group · queries, dim]`, `k` and `v` are `[matrices, keys, dim]`. So many queries as `part` says go
+    /// together, and no more scores than theirs exist at once, forward or backward.
+    #[fusion(default)]
+    fn attend(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        queries: usize,
+        scale: f32,
+        part: usize,
+    ) -> FloatTensor<Self> {
+        attention::Attention::<Self> { q, k, v, first: None, queries, scale, part }.forward(false).0
+    }
+
+    /// [`Self::attend`] under the mask of [`Self::segment_softmax`].
+    #[fusion(default)]
+    fn attend_segments(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        first: IntTensor<Self>,
+        scale: f32,
+        part: usize,
+    ) -> FloatTensor<Self> {
+        let queries = first.shape()[1];
+        attention::Attention::<Self> { q, k, v, first: Some(first), queries, scale, part }.forward(false).0
+    }
+
     /// `silu(gate) ∘ up` (SwiGLU, arXiv:2002.05202), both of one type. With a gradient as `up` it is the gradient to `up`.
     #[fusion(dtype = gate, shape = gate.clone())]
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -323,6 +356,31 @@ pub fn causal_softmax(scores: Tensor<3>, queries: usize, scale: f32, dtype: DTyp
 /// is the first key of each query, and matrix `m` of the scores goes by line `m mod lines`.
 pub fn segment_softmax(scores: Tensor<3>, first: Tensor<2, Int>, scale: f32, dtype: DType) -> Tensor<3> {
     Tensor::from_dispatch(Dispatch::segment_softmax(scores.into_dispatch(), first.into_dispatch(), scale, dtype))
+}
+
+/// Causal attention `softmax(scale · q·kᵀ)·v`, which keeps nothing but the three for its backward, and of short sequences
+/// the weights ([`keeps_weights`]). Queries go [`queries_at_once`], so that no scores of them all exist.
+///
+/// # Shapes
+/// `q` `[matrices, group · queries, dim]`, of which row `r` stands for query `r mod queries`; `k`, `v`
+/// `[matrices, keys, dim]`, of which the last `queries` stand where the queries do → as `q`
+pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, queries: usize, scale: f32) -> Tensor<3> {
+    let part = part(&q, &k, queries);
+    let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
+    Tensor::from_dispatch(Dispatch::attend(q, k, v, queries, scale, part))
+}
+
+/// [`attention`] of sequences that stand behind each other, see [`segment_softmax`].
+pub fn segment_attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, first: Tensor<2, Int>, scale: f32) -> Tensor<3> {
+    let part = part(&q, &k, first.dims()[1]);
+    let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
+    Tensor::from_dispatch(Dispatch::attend_segments(q, k, v, first.into_dispatch(), scale, part))
+}
+
+/// [`queries_at_once`] for these operands.
+fn part(q: &Tensor<3>, k: &Tensor<3>, queries: usize) -> usize {
+    let ([matrices, rows, _], [_, keys, _]) = (q.dims(), k.dims());
+    queries_at_once(matrices * rows / queries.max(1), keys)
 }
 
 /// `silu(gate) ∘ up`, which keeps nothing but the two for its backward.

@@ -23,7 +23,7 @@ pub(super) fn gpu() -> Option<&'static Opened> {
     })
 }
 
-fn devices() -> Vec<(&'static str, Device)> {
+pub(super) fn devices() -> Vec<(&'static str, Device)> {
     let gpu = gpu().map(|opened| ("gpu", opened.device.clone()));
     std::iter::once(("cpu", Device::flex())).chain(gpu).collect()
 }
@@ -117,7 +117,7 @@ fn a_frozen_operand_gets_no_gradient() {
 }
 
 /// Central differences of `sum(f(x) · weight)` at each element of `x`, against backward.
-fn finite_differences(name: &str, x: Tensor<3>, f: impl Fn(Tensor<3>) -> Tensor<3>, device: &Device) {
+pub(super) fn finite_differences(name: &str, x: Tensor<3>, f: impl Fn(Tensor<3>) -> Tensor<3>, device: &Device) {
     let dims = x.dims();
     let weight = random(f(x.clone()).dims(), 9, device);
     let total = |x: Tensor<3>| -> f64 { values(f(x) * weight.clone()).iter().map(|v| f64::from(*v)).sum() };
@@ -184,7 +184,7 @@ fn causal_softmax_matches_burn_and_hides_the_future() {
 }
 
 /// The first key of each query of a line whose segments are so long.
-fn firsts(segments: &[i32]) -> Vec<i32> {
+pub(super) fn firsts(segments: &[i32]) -> Vec<i32> {
     let begins = segments.iter().scan(0, |end, length| {
         *end += length;
         Some((*end - length, *length))
@@ -192,7 +192,7 @@ fn firsts(segments: &[i32]) -> Vec<i32> {
     begins.flat_map(|(begin, length)| vec![begin; length as usize]).collect()
 }
 
-fn int(lines: &[Vec<i32>], device: &Device) -> Tensor<2, Int> {
+pub(super) fn int(lines: &[Vec<i32>], device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(lines.concat(), [lines.len(), lines[0].len()]), (device, DType::I32))
 }
 

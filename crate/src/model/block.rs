@@ -4,10 +4,12 @@ use burn::tensor::{DType, Tensor};
 
 use super::{
     Linear, LlamaConfig, Param, Segments,
-    cache::{Held, Step},
+    cache::{Held, Hidden, Step, hide},
     rope::Rotation,
 };
-use crate::kernels::{Layout, causal_softmax, product, product_as, rms_norm, rotate, segment_softmax, swiglu};
+use crate::kernels::{
+    Layout, attention, causal_softmax, product, product_as, rms_norm, rotate, segment_attention, swiglu,
+};
 
 /// `x ↦ w · x / sqrt(mean(x²) + eps)` (RMSNorm, arXiv:1910.07467).
 #[derive(Debug, Clone)]
@@ -54,10 +56,7 @@ impl Attention {
         let q: Tensor<3> = q.reshape([batch * self.kv_heads, group * seq, dim]);
         let k: Tensor<3> = k.reshape([batch * self.kv_heads, seq, dim]);
         let v: Tensor<3> = v.reshape([batch * self.kv_heads, seq, dim]);
-        // Scores of large heads go beyond 16 bits' range.
-        let scores = product_as(DType::F32, q, k, Layout::Nt);
-        let weights = causal_softmax(scores, seq, self.scale(), v.dtype());
-        let out: Tensor<4> = product(weights, v, Layout::Nn).reshape([batch, self.heads, seq, dim]);
+        let out: Tensor<4> = attention(q, k, v, seq, self.scale()).reshape([batch, self.heads, seq, dim]);
         let out: Tensor<2> = out.swap_dims(1, 2).reshape([batch * seq, self.heads * dim]);
         self.o_proj.forward(out, training)
     }
@@ -71,9 +70,16 @@ impl Attention {
         let (q, [k, v]) = self.heads_first(x, &step.rope, shape, false);
         // Keys go into the cache as they are.
         let [k, v] = step.put(held, [k, v]);
-        let scores = step.hide(product_as(DType::F32, q, k, Layout::Nt));
-        let weights = causal_softmax(scores, step.new, self.scale(), v.dtype());
-        self.tokens_first(product(weights, v, Layout::Nn), shape, false)
+        let out = match &step.hidden {
+            Hidden::Nothing => attention(q, k, v, step.new, self.scale()),
+            Hidden::Before(first) => segment_attention(q, k, v, first.clone(), self.scale()),
+            Hidden::Slots(mask) => {
+                let scores = hide(product_as(DType::F32, q, k, Layout::Nt), mask);
+                let weights = causal_softmax(scores, step.new, self.scale(), v.dtype());
+                product(weights, v, Layout::Nn)
+            }
+        };
+        self.tokens_first(out, shape, false)
     }
 
     /// As [`Self::forward`], for rows that stand behind each other.
@@ -85,10 +91,9 @@ impl Attention {
         let (q, keys_values) = self.heads_first(x, &segments.rope, shape, training);
         let [batch, seq] = shape;
         let [k, v]: [Tensor<3>; 2] = keys_values.map(|t| t.reshape([self.kv_heads * batch, seq, self.head_dim]));
-        let scores = product_as(DType::F32, q, k, Layout::Nt);
-        // Of the scores' matrices every `batch`-th one is of the same row.
-        let weights = segment_softmax(scores, segments.first.clone(), self.scale(), v.dtype());
-        self.tokens_first(product(weights, v, Layout::Nn), shape, training)
+        // Of the matrices every `batch`-th one is of the same row.
+        let out = segment_attention(q, k, v, segments.first.clone(), self.scale());
+        self.tokens_first(out, shape, training)
     }
 
     /// Heads before rows, so that each token turns by angles of its own: queries `[kv_heads · batch, group · seq, head_dim]`,

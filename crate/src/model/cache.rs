@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::{LlamaConfig, rope::Rotation};
 
@@ -94,15 +94,26 @@ impl KvCache {
             }
         }
         let batch = self.pads.len();
-        let mask = (keys > to || self.pads.iter().any(|pad| *pad > 0)).then(|| {
+        let padded = self.pads.iter().any(|pad| *pad > 0);
+        let hidden = if new == 1 && (padded || keys > to) {
             let hidden = |pad: &usize| {
                 let seen = *pad..to;
                 (0..keys).map(move |slot| if seen.contains(&slot) { 0.0 } else { MASKED })
             };
             let mask: Vec<f32> = self.pads.iter().flat_map(hidden).collect();
-            Tensor::from_data(TensorData::new(mask, [1, batch, 1, keys]), &device)
-        });
-        Step { batch, new, rope: Rotation::of(angles, config.head_dim / 2, &device), mask, at, capacity, keys }
+            Hidden::Slots(Tensor::from_data(TensorData::new(mask, [1, batch, 1, keys]), &device))
+        } else if padded {
+            // Padding itself sees its own slot, as each query must see a key.
+            let first = |pad: &usize| {
+                let pad = *pad;
+                (at..to).map(move |own| pad.min(own) as i32)
+            };
+            let first: Vec<i32> = self.pads.iter().flat_map(first).collect();
+            Hidden::Before(Tensor::from_data(TensorData::new(first, [batch, new]), (&device, DType::I32)))
+        } else {
+            Hidden::Nothing
+        };
+        Step { batch, new, rope: Rotation::of(angles, config.head_dim / 2, &device), hidden, at, capacity, keys }
     }
 
     /// That many tokens of each row were added to every layer.
@@ -135,6 +146,22 @@ fn empty(shape: [usize; 4], like: &Tensor<4>) -> Tensor<4> {
     Tensor::zeros(shape, (&like.device(), like.dtype()))
 }
 
+/// What the tokens of a step do not see beside what comes after them.
+pub(super) enum Hidden {
+    Nothing,
+    /// What stands before the first key of each token, `[batch, new]`: the padding of prompts.
+    Before(Tensor<2, Int>),
+    /// Padding, and the slots after a single token: a mask for [`hide`], `[1, batch, 1, keys]`.
+    Slots(Tensor<4>),
+}
+
+/// Scores `[kv_heads · batch, ·, keys]` with those under a mask made so small that nothing is left of them.
+pub(super) fn hide(scores: Tensor<3>, mask: &Tensor<4>) -> Tensor<3> {
+    let ([all, rows, keys], batch) = (scores.dims(), mask.dims()[1]);
+    let scores: Tensor<4> = scores.reshape([all / batch, batch, rows, keys]);
+    (scores + mask.clone()).reshape([all, rows, keys])
+}
+
 /// One forward pass over a cache: where its tokens stand and what they see.
 pub(super) struct Step {
     pub batch: usize,
@@ -142,8 +169,7 @@ pub(super) struct Step {
     pub new: usize,
     /// A line for each token of each row.
     pub rope: Rotation,
-    /// `[1, batch, 1, keys]`, where there is anything to hide.
-    mask: Option<Tensor<4>>,
+    pub hidden: Hidden,
     at: usize,
     capacity: usize,
     keys: usize,
@@ -186,14 +212,6 @@ impl Step {
             }
         };
         all.slice_assign([0..heads, 0..batch, slots.clone(), 0..dim], new)
-    }
-
-    /// Hides padding and empty slots in scores `[kv_heads · batch, ·, keys]`.
-    pub fn hide(&self, scores: Tensor<3>) -> Tensor<3> {
-        let Some(mask) = &self.mask else { return scores };
-        let [all, rows, keys] = scores.dims();
-        let scores: Tensor<4> = scores.reshape([all / self.batch, self.batch, rows, keys]);
-        (scores + mask.clone()).reshape([all, rows, keys])
     }
 }
 
