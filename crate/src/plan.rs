@@ -77,7 +77,7 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, to
     }
     let weight_bytes = shapes.iter().map(bytes).sum::<u64>() + (total - base) * float;
     let training_bytes = trainable * float + AdamW::bytes(trainable);
-    let activation_bytes = activations(config, model, longest, trainable, half);
+    let activation_bytes = activations(config, model, longest, trainable, half, opened.is_gpu());
     let placing = if packs(config, rows.shape) { placing(config, model, longest) } else { 0 };
     let activation_bytes = activation_bytes.saturating_add(placing);
     let needed = weight_bytes.saturating_add(training_bytes).saturating_add(activation_bytes);
@@ -105,8 +105,9 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, to
 }
 
 /// Bytes that a step holds at its fullest moment beside weights, gradients and moments. Of what is worked on for a moment
-/// it has the largest part; tests/suite/plan.rs measures it. With `half` the blocks compute in 16 bits, see [`kept`].
-fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64, half: bool) -> u64 {
+/// it has the largest part; tests/suite/plan.rs measures it. With `half` the blocks compute in 16 bits, see [`kept`]. The CPU
+/// writes results over operands that nobody needs any more, a GPU beside them.
+fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64, half: bool, gpu: bool) -> u64 {
     let (tokens, blocks) = (wide(config.training.batch_size) * wide(seq), wide(model.num_hidden_layers));
     let (d, f, vocab) = (wide(model.hidden_size), wide(model.intermediate_size), wide(model.vocab_size));
     let (full, trainable) = (config.training.method == Method::Full, u128::from(trainable) * FLOAT);
@@ -115,13 +116,14 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
     let block = attention + fed;
     // Going back through a block: the gradients of the feed-forward's wide tensors, then attention's weights and their
     // gradients, when what the feed-forward kept is gone.
-    let back = (2 * tokens * f * number(half)).max(weights(config, model, seq).saturating_sub(fed));
+    let back = (2 * tokens * f * number(half)).max(weights(config, model, seq, half, gpu).saturating_sub(fed));
     let head = match head(config.task) {
         HeadKind::Classification => states,
         // Logits and their exponentials, the chosen tokens' rows, gradients to states and weight.
         HeadKind::CausalLm => {
+            let logits = (if gpu { 2 } else { 1 }) * (tokens * vocab).min(wide(MOST_LOGITS));
             let weight = if full { 2 * vocab * d } else { 0 };
-            FLOAT * (2 * (tokens * vocab).min(wide(MOST_LOGITS)) + weight) + 3 * states
+            FLOAT * (logits + weight) + 3 * states
         }
     };
     // Gradients come as activations go, block by block.
@@ -185,12 +187,13 @@ fn too_large(config: &Config, needed: u64, there: u64) -> Option<String> {
 }
 
 /// Bytes of attention's weights while its backward pass works on a part of the queries: the weights, where they are not kept
-/// anyway, and what becomes of their gradients. A GPU writes those beside each other, the CPU over each other.
-fn weights(config: &Config, model: &LlamaConfig, seq: usize) -> u128 {
+/// anyway, their gradients, and those of the scores, which the CPU writes over one of them.
+fn weights(config: &Config, model: &LlamaConfig, seq: usize, half: bool, gpu: bool) -> u128 {
     let heads = config.training.batch_size.saturating_mul(model.num_attention_heads);
     let part = queries_at_once(heads, seq).min(seq);
     let tensors = if keeps_weights(seq, model.head_dim) { 1 } else { 2 };
-    tensors * wide(heads) * wide(part) * wide(seq) * FLOAT
+    let of_scores = if gpu { FLOAT } else { 0 };
+    wide(heads) * wide(part) * wide(seq) * (tensors * number(half) + of_scores)
 }
 
 /// Bytes a token that one block keeps for its backward pass, its attention and its feed-forward: with `half` in 16 bits but
@@ -256,7 +259,7 @@ mod tests {
             "num_hidden_layers": 1000, "num_attention_heads": 1 << 10, "num_key_value_heads": 1 << 10,
         });
         let model = LlamaConfig::from_json(json.to_string().as_bytes()).expect("config");
-        assert_eq!(activations(&config, &model, 1 << 20, 1 << 50, false), 1 << 60);
+        assert_eq!(activations(&config, &model, 1 << 20, 1 << 50, false, true), 1 << 60);
     }
 
     #[test]
@@ -272,7 +275,7 @@ mod tests {
             let mut raw = RawConfig::default();
             raw.set("training.batch_size", &(8192 / seq).to_string()).expect("a key");
             let config = Config::resolve(&raw).expect("a configuration");
-            (kept(&config, &model(seq), seq, false), activations(&config, &model(seq), seq, 0, false))
+            (kept(&config, &model(seq), seq, false), activations(&config, &model(seq), seq, 0, false, false))
         };
         // Heads of 64: weights of up to 128 keys are kept.
         let [(short, _), (longer, _)] = [32, 128].map(bytes);

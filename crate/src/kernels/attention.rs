@@ -180,7 +180,7 @@ impl<B: KernelOps> Attention<B> {
 fn add<B: KernelOps>(sum: Option<FloatTensor<B>>, part: FloatTensor<B>) -> FloatTensor<B> {
     let Some(sum) = sum else { return part };
     let place = [Slice::full(), Slice::from(0..part.shape()[1]), Slice::full()];
-    let part = B::float_add(B::float_slice(sum.clone(), &place), part);
+    let part = B::float_add(part, B::float_slice(sum.clone(), &place));
     B::float_slice_assign(sum, &place, part)
 }
 

@@ -101,6 +101,13 @@ fn show_rows() {
         let expected = || stock::causal_softmax_grad::<Flex>(p.clone(), scores.clone(), 0.125, DType::F32);
         show(&format!("{name}: to scores"), "GB/s", bytes(&[&p, &p, &p]), &grad, &expected);
     }
+    let (logits, each) = (random(&[512, 8192], 1), random(&[512, 1], 2));
+    let sums = || Flex::exp_sums(logits.clone(), each.clone());
+    let expected = || stock::exp_sums::<Flex>(logits.clone(), each.clone());
+    show("sums of exp of logits", "GB/s", bytes(&[&logits]), &sums, &expected);
+    let scaled = || Flex::exp_scaled(logits.clone(), each.clone(), each.clone());
+    let expected = || stock::exp_scaled::<Flex>(logits.clone(), each.clone(), each.clone());
+    show("scaled exp of logits", "GB/s", bytes(&[&logits, &logits]), &scaled, &expected);
     let (gate, up, g) = (random(&[512, 1536], 1), random(&[512, 1536], 2), random(&[512, 1536], 3));
     let gated = || Flex::swiglu(gate.clone(), up.clone());
     let expected = || stock::swiglu::<Flex>(gate.clone(), up.clone());

@@ -213,6 +213,19 @@ pub trait KernelOps: Backend {
         attention::Attention::<Self> { q, k, v, first: Some(first), queries, scale, part }.forward(false).0
     }
 
+    /// `Σ exp(x − top)` over the columns of `x` `[rows, columns]` for `top` `[rows, 1]`; gives `[rows, 1]`, in 32 bits.
+    #[fusion(default)]
+    fn exp_sums(x: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
+        stock::exp_sums::<Self>(x, top)
+    }
+
+    /// `exp(x − log_sum) ∘ scale` for `x` `[rows, columns]` and a number a row, `[rows, 1]`, of both others, in 32 bits: with
+    /// `log_sum = log Σ exp(x)` the rows' softmax, each times a number.
+    #[fusion(default)]
+    fn exp_scaled(x: FloatTensor<Self>, log_sum: FloatTensor<Self>, scale: FloatTensor<Self>) -> FloatTensor<Self> {
+        stock::exp_scaled::<Self>(x, log_sum, scale)
+    }
+
     /// `silu(gate) ∘ up` (SwiGLU, arXiv:2002.05202), both of one type. With a gradient as `up` it is the gradient to `up`.
     #[fusion(dtype = gate, shape = gate.clone())]
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -381,6 +394,17 @@ pub fn segment_attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, first: Tensor
 fn part(q: &Tensor<3>, k: &Tensor<3>, queries: usize) -> usize {
     let ([matrices, rows, _], [_, keys, _]) = (q.dims(), k.dims());
     queries_at_once(matrices * rows / queries.max(1), keys)
+}
+
+/// `Σ exp(x − top)` of each row of `x` `[rows, columns]`; `top` and what comes out are `[rows, 1]`.
+pub fn exp_sums(x: Tensor<2>, top: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::exp_sums(x.into_dispatch(), top.into_dispatch()))
+}
+
+/// `exp(x − log_sum) ∘ scale` of `x` `[rows, columns]` with `log_sum` and `scale` `[rows, 1]`.
+pub fn exp_scaled(x: Tensor<2>, log_sum: Tensor<2>, scale: Tensor<2>) -> Tensor<2> {
+    let (x, log_sum, scale) = (x.into_dispatch(), log_sum.into_dispatch(), scale.into_dispatch());
+    Tensor::from_dispatch(Dispatch::exp_scaled(x, log_sum, scale))
 }
 
 /// `silu(gate) ∘ up`, which keeps nothing but the two for its backward.

@@ -128,6 +128,14 @@ pub fn causal_softmax_grad<B: Backend>(
     B::float_cast(B::float_mul_scalar(B::float_mul(p, B::float_sub(g, dot)), Scalar::from(scale)), dtype.into())
 }
 
+pub fn exp_sums<B: Backend>(x: FloatTensor<B>, top: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_sum_dim(B::float_exp(B::float_sub(f32s::<B>(x), f32s::<B>(top))), 1)
+}
+
+pub fn exp_scaled<B: Backend>(x: FloatTensor<B>, log_sum: FloatTensor<B>, scale: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_mul(B::float_exp(B::float_sub(f32s::<B>(x), f32s::<B>(log_sum))), f32s::<B>(scale))
+}
+
 fn sigmoid<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     B::float_recip(B::float_add_scalar(B::float_exp(B::float_neg(x)), Scalar::from(1f32)))
 }

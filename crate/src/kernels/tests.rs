@@ -257,6 +257,29 @@ fn a_hidden_score_is_as_if_it_were_not_there() {
 }
 
 #[test]
+fn exp_sums_and_scaled_exp_match_burn() {
+    for (name, device) in devices() {
+        for [rows, columns] in [[1, 1], [3, 17], [70, 501]] {
+            let x = random::<2>([rows, columns], 1, &device);
+            let each = |seed| random::<2>([rows, 1], seed, &device);
+            let case = format!("{name} {rows}x{columns}");
+            let sums = (x.clone() - each(2)).exp().sum_dim(1);
+            assert_close(&case, exp_sums(x.clone(), each(2)), sums, 1e-5);
+            let scaled = (x.clone() - each(2)).exp() * each(3);
+            assert_close(&case, exp_scaled(x, each(2), each(3)), scaled, 1e-5);
+        }
+    }
+    // What is no number spoils its own row alone, which a GPU does not promise.
+    let device = Device::flex();
+    let x = Tensor::<2>::from_data([[0.0, f32::NAN], [1e30, -1e30], [0.0, 0.0]], &device);
+    let top = Tensor::<2>::from_data([[0.0f32], [1e30], [0.0]], &device);
+    let sums = values(exp_sums(x.clone(), top.clone()));
+    assert!(sums[0].is_nan() && sums[1..] == [1.0, 2.0], "{sums:?}");
+    let scaled = values(exp_scaled(x, top.clone(), top.ones_like()));
+    assert!(scaled[1].is_nan() && scaled[2..] == [1.0, 0.0, 1.0, 1.0], "{scaled:?}");
+}
+
+#[test]
 fn a_large_score_does_not_overflow() {
     let device = Device::flex();
     let scores = Tensor::<3>::random([1, 4, 4], Distribution::Uniform(-1.0, 1.0), &device).mul_scalar(1e30);

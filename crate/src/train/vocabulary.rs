@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::Loss;
 use crate::{
-    kernels::{Layout, matmul},
+    kernels::{Layout, exp_scaled, exp_sums, matmul},
     model::Param,
 };
 
@@ -83,7 +83,7 @@ fn in_parts(
     for part in &parts {
         let logits = weight.linear_rows(part.clone(), hidden.clone());
         let (top, at) = logits.clone().max_dim_with_indices(1);
-        let sum = (logits.clone() - top.clone()).exp().sum_dim(1);
+        let sum = exp_sums(logits.clone(), top.clone());
         let at = at.add_scalar(part.start as i64);
         sofar = Some(match sofar.take() {
             None => (top, at, sum),
@@ -115,7 +115,7 @@ fn in_parts(
     let mut to_weight = Vec::new();
     for part in parts {
         let logits = only.take().unwrap_or_else(|| weight.linear_rows(part.clone(), hidden.clone()));
-        let p = (logits - log_sum.clone()).exp() * scale.clone();
+        let p = exp_scaled(logits, log_sum.clone(), scale.clone());
         to_hidden = to_hidden + weight.back_rows(part, p.clone());
         if weight.trainable {
             to_weight.push(matmul(p, hidden.clone(), Layout::Tn));

@@ -79,6 +79,18 @@ pub fn sum(x: &[f32]) -> f32 {
     fold(sums) + rest.iter().sum::<f32>()
 }
 
+/// `Σ exp(x − by)`
+pub fn exp_sum(x: &[f32], by: f32) -> f32 {
+    let (runs, rest) = x.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for x in runs {
+        for at in 0..LANES {
+            sums[at] += exp(x[at] - by);
+        }
+    }
+    fold(sums) + rest.iter().map(|x| exp(x - by)).sum::<f32>()
+}
+
 /// `Σ x·y`
 pub fn dot(x: &[f32], y: &[f32]) -> f32 {
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
@@ -172,6 +184,7 @@ mod tests {
             let [x64, y64, z64] = [x, y, z].map(|x| x.iter().map(|x| f64::from(*x)).collect::<Vec<_>>());
             close(sum(x), exact(&|i| x64[i]));
             close(dot(x, y), exact(&|i| x64[i] * y64[i]));
+            close(exp_sum(x, 4.0), exact(&|i| (x64[i] - 4.0).exp()));
             close(dot3(x, y, z), exact(&|i| x64[i] * y64[i] * z64[i]));
             assert_eq!(largest(x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }

@@ -142,6 +142,14 @@ impl KernelOps for Flex {
         rows::softmax_grad(p, g, scale, dtype)
     }
 
+    fn exp_sums(x: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
+        rows::exp_sums(x, top)
+    }
+
+    fn exp_scaled(x: FloatTensor<Self>, log_sum: FloatTensor<Self>, scale: FloatTensor<Self>) -> FloatTensor<Self> {
+        rows::exp_scaled(x, log_sum, scale)
+    }
+
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         rows::swiglu(gate, up)
     }

@@ -4,8 +4,11 @@ use std::ops::Range;
 
 use burn::{backend::TensorMetadata, tensor::DType};
 
-use super::{Numbers, alone, give, math, numbers, over, plain, wrap};
-use crate::kernels::{AdamWRule, LANES};
+use super::{MANY, Numbers, RUN, alone, give, math, numbers, over, plain, wrap};
+use crate::{
+    kernels::{AdamWRule, LANES},
+    platform,
+};
 
 /// What `work` makes of the rows of a [`plain`] tensor: in their own place where nobody else has them, else in a copy.
 /// It gets some whole rows and the place of their first number.
@@ -226,6 +229,39 @@ pub fn softmax_grad(p: Numbers, g: Numbers, scale: f32, dtype: DType) -> Numbers
         },
     );
     give(out, dtype)
+}
+
+/// See [`KernelOps::exp_sums`](crate::kernels::KernelOps::exp_sums).
+pub fn exp_sums(x: Numbers, top: Numbers) -> Numbers {
+    let (x, top) = (plain(x), plain(top));
+    let columns = x.shape()[1].max(1);
+    let (x, top) = (numbers(&x), numbers(&top));
+    let mut sums = vec![0.0; top.len()];
+    let work = |from: usize, sums: &mut [f32]| {
+        let rows = x[from * columns..].chunks(columns).zip(&top[from..]);
+        sums.iter_mut().zip(rows).for_each(|(sum, (x, top))| *sum = math::exp_sum(x, *top));
+    };
+    if x.len() < MANY {
+        work(0, &mut sums);
+    } else {
+        // One number comes out of a row: the runs are of rows, not of what comes out.
+        let run = (RUN / columns).max(1);
+        platform::in_runs(&mut sums, run, |at, part| work(at * run, part));
+    }
+    wrap(sums, vec![top.len(), 1])
+}
+
+/// See [`KernelOps::exp_scaled`](crate::kernels::KernelOps::exp_scaled).
+pub fn exp_scaled(x: Numbers, log_sum: Numbers, scale: Numbers) -> Numbers {
+    let (x, log_sum, scale) = (plain(x), plain(log_sum), plain(scale));
+    let columns = x.shape()[1].max(1);
+    let (log_sum, scale) = (numbers(&log_sum), numbers(&scale));
+    rewrite(x, columns, |at, rows| {
+        let of = log_sum.iter().zip(scale).skip(at / columns);
+        for (row, (log_sum, scale)) in rows.chunks_mut(columns).zip(of) {
+            row.iter_mut().for_each(|x| *x = math::exp(*x - log_sum) * scale);
+        }
+    })
 }
 
 #[inline(always)]

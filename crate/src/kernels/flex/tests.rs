@@ -123,6 +123,11 @@ fn row_operations_are_the_stock_ones() {
         let grad = Flex::rms_norm_grad(x.clone(), w.clone(), g.clone(), 1e-3);
         let expected = stock::rms_norm_grad::<Flex>(x.clone(), w, g.clone(), 1e-3);
         assert_close(&case("gradient of the norm"), grad, expected, 1e-5);
+        let (top, scale) = (random(&[rows, 1], 8), random(&[rows, 1], 9));
+        let sums = Flex::exp_sums(x.clone(), top.clone());
+        assert_close(&case("sums of exp"), sums, stock::exp_sums::<Flex>(x.clone(), top.clone()), 1e-5);
+        let p = Flex::exp_scaled(x.clone(), top.clone(), scale.clone());
+        assert_close(&case("scaled exp"), p, stock::exp_scaled::<Flex>(x.clone(), top, scale), 1e-6);
         let gated = Flex::swiglu(x.clone(), y.clone());
         assert_close(&case("swiglu"), gated, stock::swiglu::<Flex>(x.clone(), y.clone()), 1e-6);
         let grad = Flex::swiglu_grad(x.clone(), y.clone(), g.clone());
@@ -189,7 +194,7 @@ struct Operation {
 
 const NONE: &[usize] = &[1];
 
-const OPERATIONS: [Operation; 7] = [
+const OPERATIONS: [Operation; 8] = [
     Operation {
         name: "rotate",
         shapes: [&[3, 100, 128], &[100, 64], &[100, 64]],
@@ -219,6 +224,12 @@ const OPERATIONS: [Operation; 7] = [
         shapes: [&[3, 200, 110], &[3, 200, 110], NONE],
         over: &[0, 1],
         run: |[p, g, _]| Flex::causal_softmax_grad(p, g, 0.5, DType::F32),
+    },
+    Operation {
+        name: "exp_scaled",
+        shapes: [&[300, 130], &[300, 1], &[300, 1]],
+        over: &[0],
+        run: |[x, log_sum, scale]| Flex::exp_scaled(x, log_sum, scale),
     },
     Operation {
         name: "swiglu",
