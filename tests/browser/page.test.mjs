@@ -141,6 +141,22 @@ test('an engine that dies says so, and a new one opens the same files', async (t
   await train(page)
 })
 
+test('an engine that runs out of memory is followed by one with smaller batches', async (t) => {
+  const page = await open(t)
+  await record(page)
+  await openStarter(page)
+  await go(page, 'data')
+  await at(page, 'use-sample').click()
+  await at(page, 'preview').waitFor()
+  await fill(page, { learning_rate: 667, max_steps: 3 })
+  await at(page, 'plan').waitFor()
+  await train(page)
+  assert.match(await at(page, 'run-warnings').textContent(), /ran out of memory \(no memory was left for an allocation\); a new one began the run again with smaller batches/)
+  const { resume, smaller } = await sent(page, 'start')
+  assert.deepEqual([resume, smaller], [true, 2], 'smaller once more for each engine that died')
+  page.faults.length = 0
+})
+
 test('a worker that cannot be loaded is reported', async (t) => {
   const folder = await site(t)
   await rm(join(folder, 'paddock-web.js'))

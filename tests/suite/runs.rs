@@ -1,5 +1,7 @@
 //! Runs that are cut off, damaged and disturbed: what is left, what the policy does, and how they end.
 
+mod resumed;
+
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
@@ -93,8 +95,12 @@ impl Desk {
     }
 
     pub fn start(&mut self, settings: &str, resume: bool) {
+        self.start_smaller(settings, resume, 0);
+    }
+
+    fn start_smaller(&mut self, settings: &str, resume: bool, smaller: u32) {
         let config = RawConfig::from_yaml(settings, "run.yaml").expect("settings");
-        self.send(Command::Start { config: Box::new(config), resume, smaller: false }, Vec::new());
+        self.send(Command::Start { config: Box::new(config), resume, smaller }, Vec::new());
     }
 
     pub fn finish(&mut self) -> &mut Self {

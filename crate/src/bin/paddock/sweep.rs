@@ -139,7 +139,7 @@ fn describe(trial: &Trial) -> String {
 /// None where a person stopped it.
 fn run_trial(driver: &mut Driver<'_>, trial: Trial, config: RawConfig) -> Result<Option<TrialResult>> {
     let answers =
-        match driver.send(Command::Start { config: Box::new(config), resume: false, smaller: false }, Vec::new()) {
+        match driver.send(Command::Start { config: Box::new(config), resume: false, smaller: 0 }, Vec::new()) {
             Ok(answers) => answers,
             // Nobody reads the output: that is no fault of the settings.
             Err(failure) if driver.output.is_closed() => return Err(failure),
