@@ -191,6 +191,41 @@ fn a_trial_that_fails_is_recorded_and_the_others_run() {
 }
 
 #[test]
+fn the_starter_model_is_swept_on_the_sample_data() {
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../.paddock/data/spam.csv");
+    let table = fs::read(sample).unwrap_or_else(|error| panic!("{sample}: {error}; run `cargo xtask data spam` first"));
+    let folder = Folder::new();
+    folder.write("spam.csv", table);
+    folder.write(
+        "sweep.yaml",
+        "base:
+  device: cpu
+  model: {name_or_path: starter, max_seq_length: 64}
+  data: {train_file: spam.csv, max_eval_samples: 60}
+  training: {max_steps: 12}
+strategy: grid
+space: {training.learning_rate: [0.00001, 0.005]}
+",
+    );
+    let result = sweep(&folder).result();
+    let rows = result["trials"].as_array().unwrap();
+    assert_eq!((rows.len(), result["metric"].as_str()), (3, Some("macro_f1")), "{result}");
+    let value = |trial: &Value| rows.iter().find(|row| row["trial"] == *trial).unwrap()["value"].as_f64().unwrap();
+    let (best, verdict) = (&result["best"], result["verdict"].as_str().unwrap());
+    let (reached, default) = (value(best), value(&json!(0)));
+    assert!(rows.iter().all(|row| row["value"].as_f64().unwrap() <= reached), "{result}");
+    // It beats the default, or the report says that it does not.
+    match verdict.starts_with("No setting beat the default") {
+        true => assert_eq!(reached, default, "{result}"),
+        false => assert!(verdict.starts_with("The best has macro_f1") && reached > default, "{result}"),
+    }
+    let text = folder.run(&["sweep", "sweep.yaml", "--output_dir", "out"]).stdout;
+    for part in ["macro_f1", "default", "learning_rate 0.005", verdict, "The best settings are in out"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
 fn the_range_test_suggests_a_rate_that_learns() {
     let folder = Folder::new();
     let args = ["lr_find", "--model_name_or_path", "model", "--train_file", "reviews.csv", "--device", "cpu"];
