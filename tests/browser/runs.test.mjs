@@ -130,6 +130,7 @@ test('a second tab is kept off a run', LONG, async (t) => {
   await ready(page, 'cpu', { ...SETTINGS, max_steps: 4000 })
   await at(page, 'start').click()
   await saved(page, 2)
+  await at(page, 'saved').filter({ hasText: /after a reload or a crash the run goes on from there.*storage are free/ }).waitFor()
   const second = await page.context().newPage()
   await second.goto(page.url())
   await second.getByTestId('cut-elsewhere').waitFor()

@@ -461,6 +461,14 @@ fn the_record_holds_the_run() {
     assert_eq!(result.steps, desk.summary().steps);
     let settings = String::from_utf8(files["run.yaml"].clone()).expect("text");
     assert_eq!(RawConfig::from_yaml(&settings, "run.yaml").expect("settings").training.max_steps, Some(12));
+
+    let storage = MemoryStorage::default();
+    let reported = SETTINGS.replace("max_steps: 12", "max_steps: 12, report_to: tensorboard");
+    Desk::run(&reported, &storage, &[]).summary();
+    let files = storage.files.borrow();
+    let board = files.iter().find(|(name, _)| name.starts_with("events.out.tfevents.")).expect("a board");
+    let text = String::from_utf8_lossy(board.1);
+    assert_eq!((text.matches("train/loss").count(), text.matches("eval/loss").count()), (12, 2));
 }
 
 #[test]
