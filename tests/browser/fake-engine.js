@@ -307,8 +307,8 @@ function start(config, smaller = 0) {
       if (step === it.total_steps || stopped) return true;
       step += 1;
       if (config.training.learning_rate === 666) return panic();
-      // There is room for a quarter of the batch.
-      if (config.training.learning_rate === 667 && smaller < 2) return starve();
+      // There is room for a quarter of the batch; for none of it.
+      if ((config.training.learning_rate === 667 && smaller < 2) || config.training.learning_rate === 668) return starve();
       const share = step / it.total_steps;
       const noise = Math.sin(step * 12.9898) * 0.08 + Math.sin(step * 3.17) * 0.05;
       emit({

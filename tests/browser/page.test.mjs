@@ -154,6 +154,14 @@ test('an engine that runs out of memory is followed by one with smaller batches'
   assert.match(await at(page, 'run-warnings').textContent(), /ran out of memory \(no memory was left for an allocation\); a new one began the run again with smaller batches/)
   const { resume, smaller } = await sent(page, 'start')
   assert.deepEqual([resume, smaller], [true, 2], 'smaller once more for each engine that died')
+
+  // Where smaller batches do not help, it is said why, and what may.
+  await fill(page, { learning_rate: 668 })
+  await at(page, 'plan').waitFor()
+  await at(page, 'start').click()
+  await page.getByTestId('crash').filter({ hasText: /smaller batch size or maximum length/ }).waitFor()
+  assert.match(await page.getByTestId('crash-message').textContent(), /^no memory was left for an allocation$/)
+  assert.equal((await sent(page, 'start')).smaller, 3)
   page.faults.length = 0
 })
 
