@@ -3,7 +3,7 @@
 export type Command = { "type": "inspect" } | { "type": "open_model",
 name: string, } | { "type": "open_data" } | { "type": "open_config" } | { "type": "check", config: RawConfig, } | { "type": "start", config: RawConfig,
 resume?: boolean,
-smaller?: boolean, } | { "type": "lr_find", config: RawConfig, min_lr: number, max_lr: number, num_training_steps: number, } | { "type": "sweep_next", sweep: Sweep, results: Array<TrialResult>, } | { "type": "open_adapter", config: RawConfig, } | { "type": "add_plugin", config: RawConfig,
+smaller?: number, } | { "type": "lr_find", config: RawConfig, min_lr: number, max_lr: number, num_training_steps: number, } | { "type": "sweep_next", sweep: Sweep, results: Array<TrialResult>, } | { "type": "open_adapter", config: RawConfig, } | { "type": "add_plugin", config: RawConfig,
 id?: string | null, name?: string | null, } | { "type": "keep_plugin", name: string, } | { "type": "use_plugin", id: string, } | { "type": "remove_plugin", id: string, } | { "type": "list_plugins" } | { "type": "evaluate",
 columns?: { [key in string]: string }, } | { "type": "pause" } | { "type": "resume" } | { "type": "stop" } | { "type": "predict", texts: Array<string>,
 fields?: Array<{ [key in string]: string }>,

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The engine's own thread. It takes `{id, command, files, run}` (`run`: the folder that a run keeps its checkpoints in) and gives `{ready, lock}`, `{envelope, files, id}`, `{handled: id}` and `{crash}`.
+ * The engine's own thread. It takes `{id, command, files, run}` (`run`: the folder that a run keeps its checkpoints in) and gives `{ready, lock}`, `{envelope, files, id}`, `{handled: id}` and `{crash, memory}`.
  * Commands and units of work never overlap: the engine is one object that is borrowed while either runs.
  */
 
@@ -19,6 +19,8 @@ let current = null;
 /** What the panic hook said last: a trap's own message is only "unreachable". */
 let panic = '';
 let crashed = false;
+/** The engine's own memory. @type {WebAssembly.Memory | undefined} */
+let memory;
 
 const log = console.error;
 console.error = (...args) => {
@@ -27,13 +29,25 @@ console.error = (...args) => {
   log(...args);
 };
 
+/**
+ * Whether an allocation failed. Rust then ends without a word: in a trap that no panic has announced, or in a panic about a size that
+ * no memory of 32 bits has. @param {unknown} error
+ */
+function noMemory(error) {
+  if (panic) return /capacity overflow|memory allocation/i.test(panic);
+  if (error instanceof WebAssembly.RuntimeError) return /unreachable/i.test(error.message);
+  return error instanceof RangeError && /alloc|memory/i.test(error.message);
+}
+
 /** @param {unknown} error */
 function crash(error) {
   if (crashed) return;
   crashed = true;
-  const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  const starved = noMemory(error);
+  const held = memory ? `, with ${Math.round(memory.buffer.byteLength / 2 ** 20)} MiB in use` : '';
+  const message = starved ? `no memory was left for an allocation${held}` : error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   const first = panic.split('\n').slice(0, 2).join(' ').trim();
-  self.postMessage({ crash: first || message });
+  self.postMessage({ crash: first || message, memory: starved });
 }
 
 self.addEventListener('error', (event) => crash(event.error ?? event.message));
@@ -149,7 +163,7 @@ async function pump(engine) {
 try {
   // @ts-ignore: made by wasm-bindgen at build time
   const { default: init, Engine } = await import('./paddock-web.js');
-  await init();
+  ({ memory } = (await init()) ?? {});
   const engine = new Engine(emit);
   self.postMessage({ ready: true, lock: await alive() });
   await pump(engine);

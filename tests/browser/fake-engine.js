@@ -280,8 +280,8 @@ function handOut(command) {
   ];
 }
 
-/** @param {any} config */
-function start(config) {
+/** @param {any} config @param {number} [smaller] */
+function start(config, smaller = 0) {
   id += 1;
   paused = stopped = false;
   if (config.training.method === 'full' && plugins.length) {
@@ -307,6 +307,8 @@ function start(config) {
       if (step === it.total_steps || stopped) return true;
       step += 1;
       if (config.training.learning_rate === 666) return panic();
+      // There is room for a quarter of the batch; for none of it.
+      if ((config.training.learning_rate === 667 && smaller < 2) || config.training.learning_rate === 668) return starve();
       const share = step / it.total_steps;
       const noise = Math.sin(step * 12.9898) * 0.08 + Math.sin(step * 3.17) * 0.05;
       emit({
@@ -331,6 +333,14 @@ function start(config) {
 /** As a trap in wasm looks from outside: an uncaught error, and a promise that never settles. */
 function panic() {
   console.error('panicked at crate/src/train/step.rs:1:1:\nmade up by the fake engine');
+  setTimeout(() => {
+    throw new WebAssembly.RuntimeError('unreachable');
+  });
+  return new Promise(() => {});
+}
+
+/** As an allocation that fails: the same, and nothing was said before it. */
+function starve() {
   setTimeout(() => {
     throw new WebAssembly.RuntimeError('unreachable');
   });
@@ -445,7 +455,7 @@ async function handle(command, files) {
       return it && emit(it);
     }
     case 'start':
-      return start(command.config);
+      return start(command.config, command.smaller);
     case 'pause':
       paused = true;
       return emit({ type: 'state', state: 'paused' });

@@ -51,6 +51,17 @@ export async function launch(t, { webgpu = 'software' } = {}) {
   return browser
 }
 
+/** Lists in `page.faults` what a page throws or logs as an error. */
+export function watch(page, faults = []) {
+  page.faults = faults
+  page.on('pageerror', (error) => faults.push(String(error?.stack ?? error)))
+  page.on('console', (message) => {
+    if (message.type() === 'error') faults.push(`${message.text()} (${message.location().url})`)
+  })
+  page.on('crash', () => faults.push('the page crashed'))
+  return page
+}
+
 /** Serves `folder` (the built page) and opens it; server, browser and page close with the test. */
 export async function openPage(t, { webgpu = 'software', folder = DIST, path = '', locale = 'en-US', viewport = { width: 1280, height: 900 }, first = undefined } = {}) {
   assert.ok(existsSync(join(folder, 'index.html')), `${folder} has no index.html: run cargo xtask test --browser`)
@@ -58,13 +69,7 @@ export async function openPage(t, { webgpu = 'software', folder = DIST, path = '
   t.after(() => server.close())
   const browser = await launch(t, { webgpu })
   const context = await browser.newContext({ acceptDownloads: true, locale, viewport })
-  const page = await context.newPage()
-  page.faults = []
-  page.on('pageerror', (error) => page.faults.push(String(error?.stack ?? error)))
-  page.on('console', (message) => {
-    if (message.type() === 'error') page.faults.push(`${message.text()} (${message.location().url})`)
-  })
-  page.on('crash', () => page.faults.push('the page crashed'))
+  const page = watch(await context.newPage())
   t.after(() => assert.deepEqual(page.faults, [], 'the page reported errors'))
   await page.goto(server.url + path, { waitUntil: 'load' })
   return page

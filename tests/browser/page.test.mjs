@@ -141,6 +141,30 @@ test('an engine that dies says so, and a new one opens the same files', async (t
   await train(page)
 })
 
+test('an engine that runs out of memory is followed by one with smaller batches', async (t) => {
+  const page = await open(t)
+  await record(page)
+  await openStarter(page)
+  await go(page, 'data')
+  await at(page, 'use-sample').click()
+  await at(page, 'preview').waitFor()
+  await fill(page, { learning_rate: 667, max_steps: 3 })
+  await at(page, 'plan').waitFor()
+  await train(page)
+  assert.match(await at(page, 'run-warnings').textContent(), /ran out of memory \(no memory was left for an allocation\); a new one began the run again with smaller batches/)
+  const { resume, smaller } = await sent(page, 'start')
+  assert.deepEqual([resume, smaller], [true, 2], 'smaller once more for each engine that died')
+
+  // Where smaller batches do not help, it is said why, and what may.
+  await fill(page, { learning_rate: 668 })
+  await at(page, 'plan').waitFor()
+  await at(page, 'start').click()
+  await page.getByTestId('crash').filter({ hasText: /smaller batch size or maximum length/ }).waitFor()
+  assert.match(await page.getByTestId('crash-message').textContent(), /^no memory was left for an allocation$/)
+  assert.equal((await sent(page, 'start')).smaller, 3)
+  page.faults.length = 0
+})
+
 test('a worker that cannot be loaded is reported', async (t) => {
   const folder = await site(t)
   await rm(join(folder, 'paddock-web.js'))

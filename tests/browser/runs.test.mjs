@@ -2,38 +2,43 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { openPage, shot } from './harness.mjs'
-import { at, chooseData, events, fill, go, mapColumns, messages, openStarter, record, train } from './steps.mjs'
+import { openPage, shot, watch } from './harness.mjs'
+import { LONG, SETTINGS, assertLosses, before, engine, finish, losses, ready, resumed, saved } from './cut.mjs'
+import { at, events, go, record, train } from './steps.mjs'
 
-const LONG = { timeout: 900_000 }
-const SETTINGS = { max_steps: 24, batch_size: 4, max_seq_length: 32, max_eval_samples: 8, learning_rate: 0.003, lora_dropout: 0.1, logging_steps: 1, save_steps: 2 }
+/** Closed and reloaded tabs in all. `PADDOCK_TEST_KILLS` asks for another number: a hundred take minutes. */
+const CUTS = Number(process.env.PADDOCK_TEST_KILLS ?? 12)
 
-/** Everything is ready for a start. */
-async function ready(page, device = 'cpu', settings = SETTINGS) {
-  await openStarter(page, device)
-  await chooseData(page, 'mail.csv', messages(80))
-  await mapColumns(page, 'message', 'kind')
-  await fill(page, settings)
-  await at(page, 'plan').waitFor()
+/** Numbers from 0 to 1, the same ones each time. @param {number} seed */
+const drawn = (seed) => () => ((seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0) / 2 ** 32)
+
+/** A tab that is gone from one moment to the next, and another one in its place. */
+async function another(page) {
+  const [url, context, { faults }] = [page.url(), page.context(), page]
+  await page.close()
+  const next = watch(await context.newPage(), faults)
+  next.on('dialog', (dialog) => dialog.accept())
+  await record(next)
+  await next.goto(url)
+  return next
 }
 
-const losses = async (page) => Object.fromEntries((await events(page, 'step')).map(({ step, loss }) => [step, loss]))
-
-/** A run has a checkpoint of this step or a later one. */
-const saved = (page, step) => page.waitForFunction((step) => window.recorded.some((event) => event.type === 'checkpoint' && event.step >= step), step, { timeout: 120_000 })
-
-/** The page's engine, as a person never sees it. */
-const engine = (page) => page.workers().find((worker) => worker.url().endsWith('worker.js') && !worker.url().includes('hub'))
-
-async function finish(page) {
-  const open = 'section.panel:not([hidden])'
-  await page.locator(`${open} [data-testid="see-result"]:visible, ${open} [data-testid="error"]:visible, [data-testid="crash"]:visible`).first().waitFor({ timeout: 240_000 })
-  assert.equal(await at(page, 'error').count(), 0, (await at(page, 'error').allTextContents()).join())
-  assert.ok(await page.getByTestId('crash').isHidden(), await page.getByTestId('crash').textContent())
+/** Goes on with the run that was cut off; null where there is none. */
+async function goOn(page) {
+  const notice = page.getByTestId('cut-run').filter({ hasText: 'mail.csv' })
+  for (;;) {
+    if (!(await notice.waitFor({ timeout: 20_000 }).then(() => true, () => false))) return null
+    if (!(await page.getByTestId('cut-elsewhere').count())) break
+    // The closed tab still holds it.
+    await page.waitForTimeout(100)
+    await page.reload()
+  }
+  await page.getByTestId('cut-go-on').click()
+  return resumed(page)
 }
 
-test('a page reloaded in the middle of a run goes on where it was, to the same end', LONG, async (t) => {
-  const page = await openPage(t)
+test(`a run whose tab is closed or reloaded at random moments (${CUTS} in all) goes on where it was, to the same end`, { timeout: 300_000 + 20_000 * CUTS }, async (t) => {
+  let page = await openPage(t)
   page.on('dialog', (dialog) => dialog.accept())
   await record(page)
   await ready(page)
@@ -41,34 +46,48 @@ test('a page reloaded in the middle of a run goes on where it was, to the same e
   const whole = await losses(page)
   assert.equal(Object.keys(whole).length, SETTINGS.max_steps)
   const end = (await events(page, 'evaluation')).at(-1).metrics
-
   await page.reload()
   assert.ok(await page.getByTestId('cut-run').isHidden(), 'a finished run is not offered')
-  await ready(page)
-  await at(page, 'start').click()
-  let cuts = 0
-  for (const [least, wait] of [[2, 0], [4, 130], [8, 310], [10, 570], [14, 20], [16, 90], [18, 260]]) {
-    await saved(page, least)
-    await page.waitForTimeout(wait)
-    for (const [step, loss] of Object.entries(await losses(page))) assert.equal(loss, whole[step], `step ${step} after ${cuts} cuts`)
-    if ((await events(page, 'finished')).length) break
-    cuts += 1
-    await page.reload()
-    const notice = page.getByTestId('cut-run')
-    await notice.filter({ hasText: 'mail.csv' }).waitFor()
-    if (cuts === 1) await shot(page, 'cut-run')
-    await page.getByTestId('cut-go-on').click()
-    await page.waitForFunction(() => window.recorded.some((event) => event.type === 'resumed'), null, { timeout: 120_000 })
+
+  const random = drawn(7)
+  let [cuts, runs] = [0, 0]
+  while (cuts < CUTS) {
+    runs += 1
+    await ready(page)
+    await at(page, 'start').click()
+    await saved(page, 2)
+    let over = false
+    while (!over && cuts < CUTS) {
+      await page.waitForTimeout(random() * 600)
+      const now = await losses(page)
+      assertLosses(now, whole)
+      const last = Math.max(...(await events(page, 'checkpoint')).map(({ step }) => step), 0)
+      if ((await events(page, 'finished')).length) break
+      page = random() < 0.5 ? await another(page) : (await page.reload(), page)
+      cuts += 1
+      if (cuts === 1) {
+        await page.getByTestId('cut-run').waitFor()
+        await shot(page, 'cut-run')
+      }
+      const from = await goOn(page)
+      if (from) assert.ok(from.step >= last, `checkpoint of step ${last}, gone on from ${from.step}`)
+      else {
+        // It had come to its end in that very moment.
+        assert.ok(now[SETTINGS.max_steps] !== undefined, `lost after step ${Math.max(...Object.keys(now))}`)
+        over = true
+      }
+    }
+    if (!over) {
+      await finish(page)
+      assertLosses(await losses(page), whole)
+      assert.deepEqual((await events(page, 'evaluation')).at(-1).metrics, end)
+      assert.equal((await events(page, 'finished'))[0].steps, SETTINGS.max_steps)
+      // The chart has the steps of the sittings before.
+      await shot(page, 'resumed')
+      await page.reload()
+    }
   }
-  assert.ok(cuts >= 3, `only ${cuts} cuts`)
-  await finish(page)
-  for (const [step, loss] of Object.entries(await losses(page))) assert.equal(loss, whole[step], `step ${step}`)
-  assert.deepEqual((await events(page, 'evaluation')).at(-1).metrics, end)
-  // The chart has the steps of the sittings before.
-  const [finished] = await events(page, 'finished')
-  assert.equal(finished.steps, SETTINGS.max_steps)
-  await shot(page, 'resumed')
-  t.diagnostic(`${cuts} reloads, the same losses and metrics`)
+  t.diagnostic(`${cuts} closed or reloaded tabs in ${runs} runs, the same losses and metrics`)
 })
 
 test('a worker that the browser ended is replaced, and the run goes on', LONG, async (t) => {
@@ -78,7 +97,7 @@ test('a worker that the browser ended is replaced, and the run goes on', LONG, a
   await at(page, 'start').click()
   await saved(page, 4)
   await engine(page).evaluate(() => self.close()).catch(() => {})
-  await page.waitForFunction(() => window.recorded.some((event) => event.type === 'resumed'), null, { timeout: 120_000 })
+  await resumed(page)
   await finish(page)
   assert.match(await at(page, 'run-warnings').textContent(), /went on from the last checkpoint/)
   const [finished] = await events(page, 'finished')
@@ -88,12 +107,7 @@ test('a worker that the browser ended is replaced, and the run goes on', LONG, a
 
 test('a graphics card that is lost in the middle of a step is opened again', LONG, async (t) => {
   const page = await openPage(t)
-  // What a driver does, a test has to do by hand: it keeps hold of the device.
-  await page.route('**/worker.js', async (route) => {
-    const response = await route.fetch()
-    const hook = 'const open = GPUAdapter.prototype.requestDevice; GPUAdapter.prototype.requestDevice = async function (...args) { return (self.lastDevice = await open.apply(this, args)); };\n'
-    await route.fulfill({ response, body: hook + (await response.text()) })
-  })
+  await before(page, () => 'const open = GPUAdapter.prototype.requestDevice; GPUAdapter.prototype.requestDevice = async function (...args) { return (self.lastDevice = await open.apply(this, args)); };')
   await record(page)
   await ready(page, 'gpu', { ...SETTINGS, max_steps: 8, batch_size: 2, max_eval_samples: 2, lora_dropout: 0 })
   await at(page, 'start').click()
@@ -116,6 +130,7 @@ test('a second tab is kept off a run', LONG, async (t) => {
   await ready(page, 'cpu', { ...SETTINGS, max_steps: 4000 })
   await at(page, 'start').click()
   await saved(page, 2)
+  await at(page, 'saved').filter({ hasText: /after a reload or a crash the run goes on from there.*storage are free/ }).waitFor()
   const second = await page.context().newPage()
   await second.goto(page.url())
   await second.getByTestId('cut-elsewhere').waitFor()

@@ -36,6 +36,10 @@ fn trains_measures_and_predicts() {
     assert!(losses[losses.len() - 1] < 0.5 * losses[0], "{losses:?}");
     assert!(train.events("step").iter().all(|step| step["run"].as_str().is_some_and(|run| !run.is_empty())));
 
+    let states = train.events("state");
+    let states: Vec<_> = states.iter().map(|line| line["state"].as_str().unwrap()).collect();
+    assert_eq!(states[..5], ["preparing", "evaluating", "training", "evaluating", "succeeded"], "{states:?}");
+
     let names = folder.names("out");
     for name in ["adapter_config.json", "adapter_model.safetensors", "metrics.json", "run.yaml"] {
         assert!(names.iter().any(|other| other == name), "{names:?}");

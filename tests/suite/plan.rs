@@ -86,7 +86,7 @@ pub fn run(model: Vec<NamedFile>, keys: &[&str]) -> (Plan, u64) {
     fine(block_on(engine.handle(Command::OpenData, vec![data])));
     let _alone = dropout_alone();
     let (plan, most) = peak(|| {
-        let start = Command::Start { config: Box::new(raw), resume: false, smaller: false };
+        let start = Command::Start { config: Box::new(raw), resume: false, smaller: 0 };
         let mut events = fine(block_on(engine.handle(start, Vec::new())));
         let plan = events.iter().find_map(|event| match event {
             Event::Plan(plan) => Some(plan.clone()),

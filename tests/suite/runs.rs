@@ -1,5 +1,7 @@
 //! Runs that are cut off, damaged and disturbed: what is left, what the policy does, and how they end.
 
+mod resumed;
+
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
@@ -93,8 +95,12 @@ impl Desk {
     }
 
     pub fn start(&mut self, settings: &str, resume: bool) {
+        self.start_smaller(settings, resume, 0);
+    }
+
+    fn start_smaller(&mut self, settings: &str, resume: bool, smaller: u32) {
         let config = RawConfig::from_yaml(settings, "run.yaml").expect("settings");
-        self.send(Command::Start { config: Box::new(config), resume, smaller: false }, Vec::new());
+        self.send(Command::Start { config: Box::new(config), resume, smaller }, Vec::new());
     }
 
     pub fn finish(&mut self) -> &mut Self {
@@ -455,6 +461,14 @@ fn the_record_holds_the_run() {
     assert_eq!(result.steps, desk.summary().steps);
     let settings = String::from_utf8(files["run.yaml"].clone()).expect("text");
     assert_eq!(RawConfig::from_yaml(&settings, "run.yaml").expect("settings").training.max_steps, Some(12));
+
+    let storage = MemoryStorage::default();
+    let reported = SETTINGS.replace("max_steps: 12", "max_steps: 12, report_to: tensorboard");
+    Desk::run(&reported, &storage, &[]).summary();
+    let files = storage.files.borrow();
+    let board = files.iter().find(|(name, _)| name.starts_with("events.out.tfevents.")).expect("a board");
+    let text = String::from_utf8_lossy(board.1);
+    assert_eq!((text.matches("train/loss").count(), text.matches("eval/loss").count()), (12, 2));
 }
 
 #[test]

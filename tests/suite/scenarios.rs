@@ -319,7 +319,7 @@ fn plugins_share_a_base_and_answer_each_by_itself() {
         Command::OpenData,
         vec![NamedFile { name: "reviews.csv".into(), blob: Box::new(Memory(bytes(&folder.path("reviews.csv")))) }],
     );
-    let run = send(&mut engine, Command::Start { config: Box::new(config), resume: false, smaller: false }, Vec::new());
+    let run = send(&mut engine, Command::Start { config: Box::new(config), resume: false, smaller: 0 }, Vec::new());
     assert!(read(&run) <= 1, "only the head is new: {}", read(&run));
     let kept = plugins(&send(&mut engine, Command::KeepPlugin { name: "Third one".into() }, Vec::new()));
     assert_eq!(kept.iter().map(|plugin| plugin.id.as_str()).collect::<Vec<_>>(), ["film-mood", "hue", "third-one"]);

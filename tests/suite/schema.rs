@@ -1,9 +1,9 @@
-//! docs/run.schema.json, by which editors complete run.yaml, and docs/plugin.schema.json for those that write or read a plugin.json.
-//! Both are generated: `UPDATE=1 cargo xtask test --native`.
+//! docs/run.schema.json and docs/sweep.schema.json, by which editors complete run.yaml and sweep.yaml, and docs/plugin.schema.json
+//! for those that write or read a plugin.json. All are generated: `UPDATE=1 cargo xtask test --native`.
 
 use std::{fs, path::PathBuf};
 
-use paddock::{config, plugin};
+use paddock::{config, plugin, sweep};
 use serde_json::Value;
 
 fn is_the_engines(name: &str, schema: &Value) {
@@ -19,6 +19,11 @@ fn is_the_engines(name: &str, schema: &Value) {
 #[test]
 fn the_schema_of_runs_in_docs_is_the_engines() {
     is_the_engines("run.schema.json", &config::json_schema());
+}
+
+#[test]
+fn the_schema_of_sweeps_in_docs_is_the_engines() {
+    is_the_engines("sweep.schema.json", &sweep::json_schema());
 }
 
 #[test]

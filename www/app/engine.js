@@ -10,8 +10,8 @@
  *   ready(): void,
  *   event(envelope: Envelope, files: Exported[], about: Command['type'] | null): void,
  *   settled(about: Command['type']): void,
- *   crashed(message: string): void,
- * }} Listener about: the command that was being handled; none where an event comes of work that goes on
+ *   crashed(message: string, memory: boolean): void,
+ * }} Listener about: the command that was being handled; none where an event comes of work that goes on. memory: whether that ran out
  */
 
 /** The last messages of a worker that the browser ended may still be on their way. */
@@ -61,7 +61,7 @@ export class Engine {
     if (data.ready) {
       this.#watch(data.lock);
       this.#listener.ready();
-    } else if (data.crash !== undefined) this.#crash(data.crash);
+    } else if (data.crash !== undefined) this.#crash(data.crash, Boolean(data.memory));
     else if (data.handled !== undefined) {
       const about = this.#pending.get(data.handled);
       this.#pending.delete(data.handled);
@@ -76,10 +76,10 @@ export class Engine {
     navigator.locks.request(lock, gone).catch(() => {});
   }
 
-  /** @param {string} message */
-  #crash(message) {
+  /** @param {string} message @param {boolean} [memory] */
+  #crash(message, memory = false) {
     if (!this.#worker) return;
     this.end();
-    this.#listener.crashed(message);
+    this.#listener.crashed(message, memory);
   }
 }

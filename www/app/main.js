@@ -43,10 +43,11 @@ let checkTimer;
  */
 const opened = { model: null, data: [] };
 /**
- * The run under way: its folder, what it was started with, and what is still to be opened before it goes on.
- * @type {{ run: string | null, config: import('../protocol.js').RawConfig | null, waiting: Set<Command['type']>, smaller: boolean, tries: number }}
+ * The run under way: its folder, what it was started with, what is still to be opened before it goes on, and how often memory ran out
+ * since its last checkpoint.
+ * @type {{ run: string | null, config: import('../protocol.js').RawConfig | null, waiting: Set<Command['type']>, smaller: number, tries: number }}
  */
-const under = { run: null, config: null, waiting: new Set(), smaller: false, tries: 0 };
+const under = { run: null, config: null, waiting: new Set(), smaller: 0, tries: 0 };
 /** A small sweep under way: what is tried, what came of it, and which trial runs. @type {{ sweep: any, results: any[], trial: any } | null} */
 let sweeping = null;
 /** An engine that crashed is set up again this often in a run. */
@@ -105,7 +106,11 @@ const session = new Session({
     if (envelope.type === 'failed' && concerns && under.waiting.has(concerns)) stopResuming();
     // What was saved can be taken up, with the right files or another time.
     if (envelope.type === 'failed' && (concerns === 'start' || envelope.run)) cutRuns().then(([cut]) => set({ cut: cut ?? null }));
-    if (envelope.type === 'checkpoint') storage().then((quota) => set({ quota }));
+    if (envelope.type === 'checkpoint') {
+      // It says itself in how many parts its batches are.
+      under.smaller = 0;
+      storage().then((quota) => set({ quota }));
+    }
     if (envelope.type === 'data_opened') opened.data = asked.data;
     if (envelope.type === 'model_opened') plugins.opened(opened.model?.files ?? []);
     if (envelope.type === 'adapter_opened') set(about === 'use_plugin' ? plugins.turned() : { use: { ...state.use, name: asked.adapter, loose: true } });
@@ -126,9 +131,10 @@ const session = new Session({
     }
     if (under.waiting.delete(about) && !under.waiting.size) goOnNow();
   },
-  crashed(message) {
+  crashed(message, memory) {
     plugins.gone();
-    if (active(state) && state.run.saved && under.run && under.config && under.tries < MOST_TRIES) return revive(message);
+    // With smaller batches even a run that has saved nothing gets further than it did.
+    if (active(state) && (state.run.saved || memory) && under.run && under.config && under.tries < MOST_TRIES) return revive(message, memory);
     stopResuming();
     const run = active(state) ? { ...state.run, state: /** @type {const} */ ('failed'), progress: null, stopping: false } : state.run;
     sweeping = null;
@@ -174,12 +180,13 @@ function endSweep() {
   set({ tuning: { ...state.tuning, running: false }, run: noRun(), trained: false, settings: null });
 }
 
-/** A new engine takes the run up where the crashed one had saved it. @param {string} message */
-function revive(message) {
+/** A new engine takes the run up where the crashed one had saved it. @param {string} message @param {boolean} memory whether that ran out */
+function revive(message, memory) {
   under.tries += 1;
-  under.smaller = /memory|alloc|RangeError/i.test(message);
+  if (memory) under.smaller += 1;
   under.waiting = new Set(/** @type {const} */ (['open_model', 'open_data']));
-  const warnings = [...state.run.warnings, t(under.smaller ? 'crash.revived_smaller' : 'crash.revived', { message })];
+  const told = !memory ? 'crash.revived' : state.run.saved ? 'crash.revived_smaller' : 'crash.begun_smaller';
+  const warnings = [...state.run.warnings, t(told, { message })];
   set({ engine: 'starting', busy: {}, resuming: under.run, run: { ...state.run, state: 'recovering', progress: null, warnings } });
   session.restart();
   send({ type: 'inspect' });
@@ -351,7 +358,7 @@ const act = {
     clearTimeout(checkTimer);
     set({ run: { ...noRun(), state: 'preparing' }, use: noUse(), prediction: null, trained: false, settings: runSettings(state) });
     act.go('train');
-    Object.assign(under, { config: config(), tries: 0, smaller: false });
+    Object.assign(under, { config: config(), tries: 0, smaller: 0 });
     const { name, kind } = opened.model ?? { name: '', kind: undefined };
     under.run = await begin({ kind: kind ?? (name.includes('/') ? 'hub' : 'files'), name }, opened.data);
     if (under.config) send({ type: 'start', config: under.config }, [], under.run);
@@ -371,7 +378,7 @@ const act = {
     let past = { ...state, run: noRun() };
     for (const event of events) if (['step', 'evaluation', 'checkpoint', 'resumed', 'recovery'].includes(event.type)) past = reduce(past, event, null, 0);
     set({ run: past.run, resuming: cut.run, plan: null, stale: true });
-    Object.assign(under, { run: null, config: null, tries: 0, smaller: false, waiting: new Set(['open_model', 'open_data', 'open_config']) });
+    Object.assign(under, { run: null, config: null, tries: 0, smaller: 0, waiting: new Set(['open_model', 'open_data', 'open_config']) });
     asked.config = settings.name;
     send({ type: 'open_config' }, [settings]);
     sendData(data);

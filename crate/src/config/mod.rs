@@ -5,7 +5,7 @@ pub(crate) mod keys;
 pub(crate) mod nearest;
 mod resolved;
 pub(crate) mod rule;
-mod schema;
+pub(crate) mod schema;
 pub(crate) mod tree;
 pub(crate) mod yaml;
 

@@ -38,10 +38,27 @@ fn keys(section: &Section) -> Map<String, Value> {
     section.keys.iter().map(|key| (key.short().to_owned(), property(key))).collect()
 }
 
-fn property(key: &Key) -> Value {
+/// A key with what it is and what it is where it is absent.
+pub(crate) fn property(key: &Key) -> Value {
+    let mut schema = value(key);
+    schema.insert("description".to_owned(), json!(key.doc.trim()));
+    let default = match (key.rule.default, key.rule.kind) {
+        (Some(Default::Text(text)), _) => Some(json!(text)),
+        (Some(Default::Flag(flag)), _) => Some(json!(flag)),
+        (Some(Default::Number(value)), _) => Some(number(value)),
+        (Some(Default::All), Kind::Words(words)) => Some(json!(words)),
+        (Some(Default::All) | None, _) => None,
+    };
+    if let Some(default) = default {
+        schema.insert("default".to_owned(), default);
+    }
+    Value::Object(schema)
+}
+
+/// What its value has to be.
+pub(crate) fn value(key: &Key) -> Map<String, Value> {
     let mut schema = Map::new();
     let mut put = |name: &str, value: Value| schema.insert(name.to_owned(), value);
-    put("description", json!(key.doc.trim()));
     match key.rule.kind {
         Kind::Text => put("type", json!("string")),
         Kind::Flag => put("type", json!("boolean")),
@@ -62,17 +79,7 @@ fn property(key: &Key) -> Value {
             put("minItems", json!(1))
         }
     };
-    let default = match (key.rule.default, key.rule.kind) {
-        (Some(Default::Text(text)), _) => Some(json!(text)),
-        (Some(Default::Flag(flag)), _) => Some(json!(flag)),
-        (Some(Default::Number(value)), _) => Some(number(value)),
-        (Some(Default::All), Kind::Words(words)) => Some(json!(words)),
-        (Some(Default::All) | None, _) => None,
-    };
-    if let Some(default) = default {
-        put("default", default);
-    }
-    Value::Object(schema)
+    schema
 }
 
 /// Without a `.0` that nobody wrote.

@@ -125,7 +125,7 @@ impl Engine {
         mut raw: RawConfig,
         files: Vec<NamedFile>,
         resume: bool,
-        smaller: bool,
+        smaller: u32,
     ) -> Result<Vec<Event>> {
         self.idle("start a run")?;
         let folder = self.folder()?;
@@ -154,15 +154,12 @@ impl Engine {
             let hash = checkpoint::sampled(&weights.name, weights.blob.as_ref()).await?;
             fingerprints.model.push((weights.name.clone(), hash));
         }
-        let mut found = match &self.storage {
+        let found = match &self.storage {
             Some(storage) if resume => checkpoint::latest(storage.as_ref(), None).await?,
             _ => None,
         };
-        if let Some(found) = &mut found {
+        if let Some(found) = &found {
             found.saved.check(&found.resumed.file, &config, &fingerprints)?;
-            if smaller && found.saved.progress.split < config.training.batch_size {
-                found.saved.progress.split *= 2;
-            }
         } else if resume {
             let message = "There is no whole checkpoint to go on from: the run starts at its beginning.".into();
             events.push(Event::Warning { message });
@@ -199,6 +196,7 @@ impl Engine {
         let parts = Parts { run, config, opened, folder, rows, adapter, fingerprints, storage, found, shared };
         let mut session = Session::new(parts)?;
         self.faults.drain(..).for_each(|fault| session.fault(fault));
+        events.extend(session.smaller(smaller));
         self.job = Job::Run(Box::new(session));
         Ok(events)
     }

@@ -53,10 +53,11 @@ pub enum Command {
         #[serde(default)]
         #[ts(optional, as = "Option<bool>")]
         resume: bool,
-        /// With smaller micro-batches than the checkpoint's, after memory ran out.
+        /// How often an engine has died for want of memory since that checkpoint: micro-batches are in twice as many parts for
+        /// each time.
         #[serde(default)]
-        #[ts(optional, as = "Option<bool>")]
-        smaller: bool,
+        #[ts(optional, as = "Option<u32>")]
+        smaller: u32,
     },
     /// Learning-rate range test: train on throw-away weights while the rate rises from `min_lr` to `max_lr`, each step
     /// by the same factor, until the loss runs away: answered by [`Event::LrCurve`]. [`Command::Stop`] ends it early.

@@ -8,10 +8,12 @@ mod file;
 mod metric;
 mod planner;
 mod report;
+mod schema;
 mod space;
 
 pub use file::{Base, SearchSection, Sweep, SweepFile};
 pub use metric::Direction;
 pub use planner::{Next, Planner, SweepStep, Trial, TrialResult};
 pub use report::{Report, Row};
+pub use schema::json_schema;
 pub use space::{Range, Scale, Values};

@@ -293,7 +293,9 @@ impl Planner {
     }
 }
 
-/// Steps a trial of each rung: each has `eta` times those of the rung before, the last `max_steps`.
+/// Steps a trial of each rung: each has `eta` times those of the rung before, the last `max_steps`. They are runs of their own: the
+/// learning rate's schedule ends with the steps, so a longer run is no continuation of a shorter one, and what is reported of
+/// a trial is what its configuration gives alone. A survivor's earlier rungs cost less than 1 / (`eta` - 1) of its last.
 fn rungs(search: &Search, base: Option<u64>) -> Result<Vec<Option<u64>>> {
     if search.strategy != Strategy::Halving {
         return Ok(vec![search.max_steps]);

@@ -38,10 +38,10 @@ pub enum Scale {
     LogUniform,
 }
 
-const SCALES: [(&str, Scale); 2] = [("uniform", Scale::Uniform), ("log_uniform", Scale::LogUniform)];
+pub(super) const SCALES: [(&str, Scale); 2] = [("uniform", Scale::Uniform), ("log_uniform", Scale::LogUniform)];
 
 /// More values of one key than anyone tries.
-const MOST_VALUES: usize = 1000;
+pub(super) const MOST_VALUES: usize = 1000;
 
 impl Values {
     /// `[a, b]`, `{uniform: [a, b]}` or `{log_uniform: [a, b]}`.

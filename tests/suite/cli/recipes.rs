@@ -18,7 +18,9 @@ fn every_recipe_is_valid_and_begins_with_its_command() {
         let yaml = read(name);
         let first = yaml.lines().next().unwrap();
         assert!(first.contains(&format!("configs/{name}")), "{first}");
+        let schema = |name: &str| format!("# yaml-language-server: $schema=../../docs/{name}.schema.json");
         if first.starts_with("# paddock sweep ") {
+            assert_eq!(yaml.lines().nth(1), Some(schema("sweep").as_str()), "{name}");
             let file = SweepFile::from_yaml(&yaml, name).unwrap();
             let Some(Base::Path(base)) = &file.base else { panic!("{name} has no base") };
             let base = RawConfig::from_yaml(&read(base), base).unwrap();
@@ -26,10 +28,7 @@ fn every_recipe_is_valid_and_begins_with_its_command() {
             sweeps += 1;
         } else {
             assert!(first.starts_with("# paddock train "), "{first}");
-            assert!(
-                yaml.lines().nth(1) == Some("# yaml-language-server: $schema=../../docs/run.schema.json"),
-                "{name}"
-            );
+            assert_eq!(yaml.lines().nth(1), Some(schema("run").as_str()), "{name}");
             let raw = RawConfig::from_yaml(&yaml, name).unwrap();
             Config::resolve(&raw).unwrap_or_else(|error| panic!("{name}: {error}"));
             runs += 1;

@@ -29,9 +29,9 @@ const SETTINGS: [&str; 14] = [
     "out",
 ];
 
-/// Kills of one run, one after the other. `PADDOCK_TEST_KILLS` asks for more.
+/// Kills in all. `PADDOCK_TEST_KILLS` asks for another number.
 fn kills() -> usize {
-    std::env::var("PADDOCK_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10)
+    std::env::var("PADDOCK_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(100)
 }
 
 #[test]
@@ -40,13 +40,25 @@ fn killed_at_random_moments_a_run_still_ends_the_same() {
     let begun = Instant::now();
     whole.train("reviews.csv", &SETTINGS).result();
     // However fast the machine is, the first one comes before the run's end.
-    let latest = (begun.elapsed().as_millis() as u64 / 2).max(40);
-    let folder = Folder::new();
+    let latest = (begun.elapsed().as_millis() as u64 / 2).clamp(40, 400);
     let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let (mut killed, mut runs) = (0, 0);
+    while killed < kills() {
+        let times = killed_run(&whole, latest, kills() - killed, &mut rng);
+        assert!(times > 0, "a run that ended before it could be killed");
+        killed += times;
+        runs += 1;
+    }
+    println!("{killed} kills of {runs} runs");
+}
+
+/// One run, killed and taken up at most so many times and then left to its end; how often it was killed.
+fn killed_run(whole: &Folder, latest: u64, most: usize, rng: &mut ChaCha8Rng) -> usize {
+    let folder = Folder::new();
     let mut killed = 0;
     let mut resume: &[&str] = &[];
     let mut furthest = 0;
-    for _ in 0..kills() {
+    while killed < most {
         let args = [&train_args("reviews.csv"), &SETTINGS[..], resume].concat();
         let mut child = folder.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         thread::sleep(Duration::from_millis(rng.random_range(20..latest)));
@@ -62,14 +74,14 @@ fn killed_at_random_moments_a_run_still_ends_the_same() {
         assert!(step >= furthest, "checkpoints of steps {furthest}, then {step}: lost");
         furthest = step;
     }
-    assert!(killed > 0);
     let result =
         folder.run(&[&train_args("reviews.csv"), &SETTINGS[..], &["--resume_from_checkpoint"]].concat()).result();
     assert_eq!((&result["steps"], &result["completed"]), (&60.into(), &true.into()));
     let adapter = |folder: &Folder| bytes(&folder.path("out/adapter_model.safetensors"));
-    assert!(adapter(&folder) == adapter(&whole), "other weights after {killed} kills");
+    assert!(adapter(&folder) == adapter(whole), "other weights after {killed} kills");
     assert_eq!(folder.json("out/metrics.json")["after"], whole.json("out/metrics.json")["after"]);
     assert!(folder.names("out").iter().all(|name| !name.ends_with(".part")), "{:?}", folder.names("out"));
+    killed
 }
 
 /// Of the newest checkpoint that is whole.

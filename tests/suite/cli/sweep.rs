@@ -1,8 +1,18 @@
 //! `paddock sweep`: what it tries, records, goes on after and says.
 
+use std::{
+    fs,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::fixture::{Folder, Run, reviews};
+use crate::serve::client::until;
 
 const BASE: &str = "base:
   device: cpu
@@ -12,8 +22,18 @@ const BASE: &str = "base:
 ";
 const GRID: &str = "strategy: grid\nspace:\n  training.learning_rate: [0.000001, 0.02]\n  lora.r: [8, 4]\n";
 
+const HALVING: &str = "strategy: halving
+trials: 3
+eta: 2
+min_steps: 3
+space:
+  training.learning_rate: {log_uniform: [0.0001, 0.03]}
+  lora.r: [2, 4, 8]
+";
+const SWEEP: [&str; 6] = ["sweep", "sweep.yaml", "--output_dir", "out", "--log_format", "json"];
+
 fn sweep(folder: &Folder) -> Run {
-    folder.run(&["sweep", "sweep.yaml", "--output_dir", "out", "--log_format", "json"])
+    folder.run(&SWEEP)
 }
 
 fn lines(folder: &Folder) -> Vec<Value> {
@@ -58,6 +78,60 @@ fn a_grid_finds_what_learns_and_goes_on_where_it_was_killed() {
     let text = folder.run(&["sweep", "sweep.yaml", "--output_dir", "out"]);
     assert!(text.stdout.contains("trial") && text.stdout.contains("default"), "{}", text.stdout);
     assert!(text.stdout.contains("The best settings are in out"), "{}", text.stdout);
+}
+
+/// Trials that stand in the record.
+fn recorded(folder: &Folder) -> usize {
+    let text = fs::read_to_string(folder.path("out/sweep.jsonl")).unwrap_or_default();
+    text.matches('\n').count().saturating_sub(1)
+}
+
+#[test]
+fn killed_at_random_moments_a_sweep_ends_with_the_same_table() {
+    let begin = || {
+        let folder = Folder::new();
+        folder.write("sweep.yaml", format!("{BASE}{HALVING}"));
+        folder
+    };
+    let whole = begin();
+    let begun = Instant::now();
+    let expected = sweep(&whole).result();
+    let latest = (begun.elapsed().as_millis() as u64 / 2).max(40);
+    // The default and three settings, the better two, the best.
+    assert_eq!(recorded(&whole), 4 + 3 + 2);
+
+    let folder = begin();
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let (mut killed, mut finished) = (0, 0);
+    while killed < 8 {
+        let mut child = folder.command(SWEEP).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // The first one surely comes in the middle of a trial, behind others.
+        match killed {
+            0 => until("two trials", || (recorded(&folder) >= 2).then_some(())),
+            _ => thread::sleep(Duration::from_millis(rng.random_range(20..latest))),
+        }
+        // Once it has ended there is nothing left to kill.
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        killed += 1;
+        let now = recorded(&folder);
+        assert!(now >= finished, "{finished} trials, then {now}: lost");
+        finished = now;
+    }
+    assert!(killed > 0);
+    let before = recorded(&folder);
+    let run = sweep(&folder);
+    let result = run.result();
+    assert_eq!(run.events("trial").len(), recorded(&whole) - before, "after {killed} kills");
+    // Each trial once, with the same numbers.
+    assert_eq!(timeless(lines(&folder)), timeless(lines(&whole)));
+    let table = |result: &Value| timeless(result["trials"].as_array().unwrap().clone());
+    assert_eq!(table(&result), table(&expected));
+    assert_eq!(json!([result["best"], result["verdict"]]), json!([expected["best"], expected["verdict"]]));
+    assert_eq!(folder.read("out/run.yaml"), whole.read("out/run.yaml"));
 }
 
 #[test]
@@ -114,6 +188,41 @@ fn a_trial_that_fails_is_recorded_and_the_others_run() {
             .error()
             .contains("line 2: space: unknown key `lora.rr`")
     );
+}
+
+#[test]
+fn the_starter_model_is_swept_on_the_sample_data() {
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../.paddock/data/spam.csv");
+    let table = fs::read(sample).unwrap_or_else(|error| panic!("{sample}: {error}; run `cargo xtask data spam` first"));
+    let folder = Folder::new();
+    folder.write("spam.csv", table);
+    folder.write(
+        "sweep.yaml",
+        "base:
+  device: cpu
+  model: {name_or_path: starter, max_seq_length: 64}
+  data: {train_file: spam.csv, max_eval_samples: 60}
+  training: {max_steps: 12}
+strategy: grid
+space: {training.learning_rate: [0.00001, 0.005]}
+",
+    );
+    let result = sweep(&folder).result();
+    let rows = result["trials"].as_array().unwrap();
+    assert_eq!((rows.len(), result["metric"].as_str()), (3, Some("macro_f1")), "{result}");
+    let value = |trial: &Value| rows.iter().find(|row| row["trial"] == *trial).unwrap()["value"].as_f64().unwrap();
+    let (best, verdict) = (&result["best"], result["verdict"].as_str().unwrap());
+    let (reached, default) = (value(best), value(&json!(0)));
+    assert!(rows.iter().all(|row| row["value"].as_f64().unwrap() <= reached), "{result}");
+    // It beats the default, or the report says that it does not.
+    match verdict.starts_with("No setting beat the default") {
+        true => assert_eq!(reached, default, "{result}"),
+        false => assert!(verdict.starts_with("The best has macro_f1") && reached > default, "{result}"),
+    }
+    let text = folder.run(&["sweep", "sweep.yaml", "--output_dir", "out"]).stdout;
+    for part in ["macro_f1", "default", "learning_rate 0.005", verdict, "The best settings are in out"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
 }
 
 #[test]

@@ -50,4 +50,7 @@ fn the_schema_is_printed() {
     assert_eq!(printed, paddock::config::json_schema());
     let printed: serde_json::Value = serde_json::from_str(&folder.run(&["schema", "--plugin"]).stdout).unwrap();
     assert_eq!(printed, paddock::plugin::json_schema());
+    let printed: serde_json::Value = serde_json::from_str(&folder.run(&["schema", "--sweep"]).stdout).unwrap();
+    assert_eq!(printed, paddock::sweep::json_schema());
+    assert_eq!(folder.run(&["schema", "--sweep", "--plugin"]).code, 2, "one at a time");
 }

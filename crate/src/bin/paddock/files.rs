@@ -133,6 +133,10 @@ pub fn cannot(verb: &str, path: &Path, error: &io::Error) -> Failure {
     failure(format!("cannot {verb} {}: {reason}", path.display()), advice)
 }
 
+/// Names of this program's own files on the way, each with its process.
+const PROBE: &str = ".paddock-";
+const PART: &str = ".part";
+
 /// A folder for results, checked before the work starts.
 pub struct OutputDir {
     path: PathBuf,
@@ -157,8 +161,9 @@ impl OutputDir {
                 "Name another folder, so that it stays as it is.",
             ));
         }
-        let empty = fs::read_dir(path).map_err(cannot_write)?.next().is_none();
-        if !empty && !overwrite {
+        let names = fs::read_dir(path).map_err(cannot_write)?.flatten().map(|entry| entry.file_name());
+        let (left, names): (Vec<_>, Vec<_>) = names.partition(|name| name.to_str().is_some_and(is_leftover));
+        if !names.is_empty() && !overwrite {
             let resume = match holds_checkpoint(path) {
                 true => ", --resume_from_checkpoint to go on with the run there",
                 false => "",
@@ -170,7 +175,8 @@ impl OutputDir {
                 ),
             ));
         }
-        let probe = path.join(format!(".paddock-{}", std::process::id()));
+        left.iter().for_each(|name| drop(fs::remove_file(path.join(name))));
+        let probe = path.join(format!("{PROBE}{}", std::process::id()));
         File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(cannot_write)?;
         Ok(Self { path: path.to_owned() })
     }
@@ -199,6 +205,14 @@ impl OutputDir {
             .map(str::to_owned)
             .collect()
     }
+}
+
+/// What a command that was killed leaves of files on their way: nothing that anybody wants.
+fn is_leftover(name: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let probe = name.strip_prefix(PROBE).is_some_and(digits);
+    let part = name.strip_prefix('.').and_then(|name| name.strip_suffix(PART));
+    probe || part.and_then(|name| name.rsplit_once('.')).is_some_and(|(_, id)| digits(id))
 }
 
 /// Whether a run that was cut off can go on there.
@@ -321,6 +335,24 @@ fn write_part(target: &Path, bytes: &[u8]) -> Result<PathBuf> {
 fn part_of(target: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
-    name.push(format!(".{}.part", std::process::id()));
+    name.push(format!(".{}{PART}", std::process::id()));
     target.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_command_leaves_is_no_content() {
+        let part = part_of(Path::new("out/sweep.jsonl"));
+        for name in [".paddock-123", ".sweep.jsonl.77.part", part.file_name().and_then(|name| name.to_str()).unwrap()] {
+            assert!(is_leftover(name), "{name}");
+        }
+        for name in
+            [".paddock-", ".paddock-12x", "run.yaml", "run.yaml.7.part", ".7.part", ".notes", ".a.part", ".a.x.part"]
+        {
+            assert!(!is_leftover(name), "{name}");
+        }
+    }
 }

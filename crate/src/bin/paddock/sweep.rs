@@ -138,17 +138,17 @@ fn describe(trial: &Trial) -> String {
 
 /// None where a person stopped it.
 fn run_trial(driver: &mut Driver<'_>, trial: Trial, config: RawConfig) -> Result<Option<TrialResult>> {
-    let answers =
-        match driver.send(Command::Start { config: Box::new(config), resume: false, smaller: false }, Vec::new()) {
-            Ok(answers) => answers,
-            // Nobody reads the output: that is no fault of the settings.
-            Err(failure) if driver.output.is_closed() => return Err(failure),
-            Err(Failure { message, .. }) if !driver::interrupted() => {
-                let error = Some(message);
-                return Ok(Some(TrialResult { trial, metrics: None, rows: 0, steps: 0, seconds: 0.0, error }));
-            }
-            Err(_) => return Ok(None),
-        };
+    let answers = match driver.send(Command::Start { config: Box::new(config), resume: false, smaller: 0 }, Vec::new())
+    {
+        Ok(answers) => answers,
+        // Nobody reads the output: that is no fault of the settings.
+        Err(failure) if driver.output.is_closed() => return Err(failure),
+        Err(Failure { message, .. }) if !driver::interrupted() => {
+            let error = Some(message);
+            return Ok(Some(TrialResult { trial, metrics: None, rows: 0, steps: 0, seconds: 0.0, error }));
+        }
+        Err(_) => return Ok(None),
+    };
     let summary = answers.into_iter().find_map(|event| match event {
         Event::Finished(summary) => Some(summary),
         _ => None,

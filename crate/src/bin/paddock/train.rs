@@ -48,7 +48,7 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
     driver.send(Command::OpenData, data)?;
     driver::stop_on_interrupt()?;
     let config = Box::new(config);
-    let start = Command::Start { config: config.clone(), resume: args.resume_from_checkpoint, smaller: false };
+    let start = Command::Start { config: config.clone(), resume: args.resume_from_checkpoint, smaller: 0 };
     let answers = driver.send(start, adapter)?;
     let plan = answers.iter().find_map(|event| match event {
         Event::Plan(plan) => Some(plan),

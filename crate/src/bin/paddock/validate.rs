@@ -2,7 +2,7 @@
 
 use paddock::{
     config::{Config, RawConfig, json_schema},
-    plugin,
+    plugin, sweep,
 };
 use serde_json::json;
 
@@ -30,7 +30,11 @@ pub fn run(args: &ValidateArgs, output: &mut Output) -> Result<()> {
 }
 
 pub fn schema(args: &SchemaArgs, output: &mut Output) -> Result<()> {
-    let schema = if args.plugin { plugin::json_schema() } else { json_schema() };
+    let schema = match (args.plugin, args.sweep) {
+        (true, _) => plugin::json_schema(),
+        (_, true) => sweep::json_schema(),
+        (false, false) => json_schema(),
+    };
     let text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     output.result(json!({"schema": schema}), &text)
 }

@@ -100,6 +100,26 @@ impl Session {
         }
     }
 
+    /// An engine before this one died for want of memory, `times` times since the checkpoint: what it could not say itself.
+    /// Micro-batches are in twice as many parts for each time, as far as they have rows.
+    pub fn smaller(&mut self, times: u32) -> Option<Event> {
+        let before = self.progress.split;
+        for _ in 0..times {
+            if self.progress.split >= self.config.training.batch_size {
+                break;
+            }
+            self.progress.split *= 2;
+        }
+        if self.progress.split == before {
+            return None;
+        }
+        let message = "The engine before this one ran out of memory.".to_owned();
+        let told = self.describe(Cause::OutOfMemory, Action::SmallerMicroBatch, message);
+        let recovery = Recovery { back_to: Some(self.progress.step), max_attempts: 0, ..told };
+        self.progress.recoveries.push(recovery.clone());
+        Some(Event::Recovery(recovery))
+    }
+
     /// Decides what to do about an error; gives it back where there is nothing.
     pub(super) fn recover(&mut self, error: Error) -> Result<Vec<Event>> {
         let (cause, action) = match &error {

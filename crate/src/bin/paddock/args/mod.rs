@@ -56,7 +56,7 @@ pub enum Command {
     /// Learning-rate range test: raise the rate until the loss runs away, and suggest where it falls most steeply
     #[command(name = "lr_find", alias = "lr-find")]
     LrFind(Box<LrFindArgs>),
-    /// Print the JSON Schema of run.yaml, by which editors complete it
+    /// Print the JSON Schema of run.yaml, or of another file, by which editors complete it
     Schema(SchemaArgs),
 }
 
@@ -65,6 +65,9 @@ pub struct SchemaArgs {
     /// That of plugin.json, which stands beside a trained adapter
     #[arg(long)]
     pub plugin: bool,
+    /// That of sweep.yaml, which `paddock sweep` takes
+    #[arg(long, conflicts_with = "plugin")]
+    pub sweep: bool,
 }
 
 /// Spells flags with underscores (`--log-format` → `--log_format`), so that each is declared once. A text to classify

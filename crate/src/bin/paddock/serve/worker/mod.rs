@@ -114,21 +114,26 @@ struct Running {
 impl Worker {
     fn work(&mut self) -> Result<()> {
         self.open()?;
-        loop {
-            self.take_in();
-            self.let_go();
-            if self.stopping && !self.engine.busy() {
-                return Ok(());
-            }
-            self.begin();
-            if self.engine.busy() {
-                let envelopes = block_on(self.engine.advance());
-                if let Some(failure) = self.tell(envelopes) {
-                    self.fail(&failure)?;
-                }
-            }
-            self.shared.running.store(self.rows(), Ordering::Relaxed);
+        while self.turn()? {}
+        Ok(())
+    }
+
+    /// What has come, and one unit of the engine's work; false once it is to end and has.
+    fn turn(&mut self) -> Result<bool> {
+        self.take_in();
+        self.let_go();
+        if self.stopping && !self.engine.busy() {
+            return Ok(false);
         }
+        self.begin();
+        if self.engine.busy() {
+            let envelopes = block_on(self.engine.advance());
+            if let Some(failure) = self.tell(envelopes) {
+                self.fail(&failure)?;
+            }
+        }
+        self.shared.running.store(self.rows(), Ordering::Relaxed);
+        Ok(true)
     }
 
     /// Takes what has come; waits for something where there is nothing else to do.
@@ -378,12 +383,77 @@ fn refuse(job: Job, refusal: Refusal) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
+    use std::{path::Path, sync::mpsc::sync_channel};
 
-    use paddock::plugin::PluginInfo;
+    use paddock::{config::RawConfig, generate::Sampling, plugin::PluginInfo, train::Fault};
 
     use super::*;
-    use crate::serve::handle::Model;
+    use crate::{
+        args::LogFormat,
+        model::{Located, STARTER},
+        output::Output,
+        serve::handle::Model,
+    };
+
+    #[test]
+    fn where_the_device_is_lost_the_models_are_loaded_again() {
+        let thread = thread::Builder::new().stack_size(STACK).spawn(lose_the_device);
+        thread.expect("a thread").join().expect("loaded again");
+    }
+
+    fn lose_the_device() {
+        let (lines, shown) = sync_channel(10_000);
+        let (tasks, inbox) = channel();
+        let shared = Arc::new(Shared::new(None));
+        let handle = Handle::new(tasks, 4, shared.clone());
+        let base = Located::find(Path::new(STARTER), &mut Output::new(LogFormat::Json)).expect("the starter model");
+        let config = RawConfig { device: Some("cpu".into()), ..RawConfig::default() };
+        let mut worker = Worker {
+            engine: Engine::new(),
+            served: Served { base, config, plugins: Vec::new(), by_default: None },
+            inbox,
+            lines,
+            shared,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            answers: None,
+            next: 0,
+            stopping: false,
+        };
+        worker.open().expect("loaded");
+        let model = handle.model(None).expect("the base");
+        let answer = |worker: &mut Worker| {
+            let answer = Answer {
+                texts: vec!["The terms of the offer".into()],
+                messages: Vec::new(),
+                fields: Vec::new(),
+                sampling: Sampling { max_new_tokens: 6, ..Sampling::default() },
+                apply_chat_template: Some(false),
+                stream: false,
+            };
+            let mut pieces = handle.submit(&model, Ask::Answer(Box::new(answer))).expect("a place");
+            loop {
+                assert!(worker.turn().expect("it goes on"));
+                while let Ok(piece) = pieces.try_recv() {
+                    match piece {
+                        Piece::Done { prediction, .. } => return Ok(prediction.label),
+                        Piece::Failed(refusal) => return Err(refusal),
+                        Piece::Begun | Piece::Text { .. } => {}
+                    }
+                }
+            }
+        };
+        let alone = answer(&mut worker).expect("an answer");
+        assert!(!alone.is_empty());
+        // Between two answers; in the middle of one it is found out by the same look.
+        worker.engine.fault(Fault::DeviceLost { step: 0 });
+        let refusal = answer(&mut worker).expect_err("nothing answers");
+        assert!(refusal.message.contains("device lost") && refusal.status.is_server_error(), "{refusal:?}");
+        let warned = |line: Line| matches!(line, Line::Warning(text) if text.contains("The models are loaded again."));
+        assert!(shown.try_iter().any(warned), "nobody was told");
+        assert_eq!(handle.shared.state(), State::Ready);
+        assert_eq!(answer(&mut worker), Ok(alone));
+    }
 
     #[test]
     fn a_panic_ends_the_thread_and_says_so_to_all() {
