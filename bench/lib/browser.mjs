@@ -113,7 +113,8 @@ export async function emptyPage(context, url) {
  *
  * @param {import('playwright-core').Page} page
  * @param {{ worker?: string, model: string[], adapter?: string[], train: string, held: string, config: object }} run paths on the site
- * @returns {Promise<{ losses: number[], step_seconds: number[], first_step_seconds: number, plan: object, held: object }>}
+ * @returns {Promise<{ losses: number[], rates: number[], step_seconds: number[], first_step_seconds: number, plan: object, held: object, counted: object[] }>}
+ *   `rates`: tokens a second of each step; `held` and `counted` (by step) only of the measuring worker, see peers/counting.js
  */
 export function train(page, run) {
   return page.evaluate(
@@ -146,7 +147,7 @@ export function train(page, run) {
           if (event?.type === 'failed') failed(new Error(`${event.message} ${event.advice}`))
           if (event?.type === 'recovery') failed(new Error(`a recovery would be measured: ${event.message}`))
           if (event?.type === 'plan') plan = event
-          if (event?.type === 'step') steps.push({ loss: event.loss, rate: event.tokens_per_second, at: performance.now() })
+          if (event?.type === 'step') steps.push({ loss: event.loss, rate: event.tokens_per_second, at: performance.now(), counted: message.counted })
           if (event?.type === 'finished') done()
         }
       })
@@ -160,13 +161,15 @@ export function train(page, run) {
       } finally {
         worker.terminate()
       }
-      const tokens = config.training.batch_size * config.model.max_seq_length
+      const tokens = config.training.batch_size * config.model.max_seq_length * (config.training.gradient_accumulation_steps ?? 1)
       return {
         losses: steps.map((step) => step.loss),
+        rates: steps.map((step) => step.rate),
         step_seconds: steps.map((step) => tokens / step.rate),
         first_step_seconds: (steps[0].at - begun) / 1000,
         plan,
         held: measured,
+        counted: steps.map((step) => step.counted).filter(Boolean),
       }
     },
     run,
