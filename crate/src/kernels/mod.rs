@@ -7,7 +7,9 @@
 //! CubeCL runtime (CUDA) they fall back to Burn's stock operations. Every one has a plain-Burn oracle in its tests.
 
 mod autodiff;
+mod calibrate;
 pub mod ceilings;
+pub mod choice;
 mod cube;
 mod flex;
 pub mod measure;
@@ -27,7 +29,8 @@ mod measure_tests;
 #[cfg(test)]
 mod tests;
 
-pub use cube::{use_cores, use_stock};
+pub use calibrate::{Calibration, Measured, calibrate};
+pub use cube::{LEAST_SHARED, use_cores, use_kernels, use_stock};
 pub use packed::Packed;
 
 use burn::{
