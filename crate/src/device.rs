@@ -48,7 +48,7 @@ impl Opened {
 
     /// Bytes that a workgroup shares at most.
     pub fn shared_memory(&self) -> u32 {
-        shared_memory(&self.info)
+        self.info.limits.get("maxComputeWorkgroupStorageSize").map_or(0, |bytes| (*bytes).min(1 << 20) as u32)
     }
 
     /// What a measurement of it holds for: another version has other kernels.
@@ -105,10 +105,6 @@ const CPU: &str = "cpu";
 const GPU: &str = "gpu";
 /// WebGPU's name for 16-bit arithmetic.
 const SHADER_F16: &str = "shader-f16";
-
-fn shared_memory(info: &DeviceInfo) -> u32 {
-    info.limits.get("maxComputeWorkgroupStorageSize").map_or(0, |bytes| (*bytes).min(1 << 20) as u32)
-}
 
 /// What `auto` takes among the devices, and why.
 fn choose(gpu: Option<&DeviceInfo>, missing: &str) -> (&'static str, String) {
