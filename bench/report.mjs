@@ -135,11 +135,11 @@ function growth(found) {
   for (const result of found.results.filter((result) => result.skipped)) parts.push(`<p>${escaped(name(result))}: left out: ${escaped(result.skipped)}</p>`)
   parts.push(
     table(
-      ['', 'most accumulated: change of tokens/s', 'steps', 'tokens/s, first steps', 'last steps', 'change', 'memory, first steps', 'last steps', 'as it should be'],
+      ['', 'most accumulated: change of tokens/s', 'steps', 'tokens/s, first steps', 'last steps', 'change', 'memory, first steps', 'last steps', 'collected', 'as it should be'],
       done.map((result) => {
         const { accumulation, long, fine } = result
-        const memory = (key) => long.memory.map((entry) => `${entry.name} ${short(mib(entry[key]))} MiB`).join(', ') || '–'
-        return [name(result), percent(accumulation.by_number.at(-1).change), long.steps, short(long.first), short(long.last), percent(long.change), memory('before'), memory('after'), fine ? 'yes' : 'no']
+        const memory = (key) => long.memory.filter((entry) => Number.isFinite(entry[key])).map((entry) => `${entry.name} ${short(mib(entry[key]))} MiB`).join(', ') || '–'
+        return [name(result), percent(accumulation.by_number.at(-1).change), long.steps, short(long.first), short(long.last), percent(long.change), memory('before'), memory('after'), memory('collected'), fine ? 'yes' : 'no']
       }),
     ),
   )

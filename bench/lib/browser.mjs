@@ -58,9 +58,10 @@ export function built() {
   return DIST
 }
 
-/** A browser of its own, as cold as it gets. */
-export async function browser(kind) {
-  return chromium.launch({ executablePath: executable(), headless: true, chromiumSandbox: false, args: [...QUIET, ...AWAKE, ...WEBGPU[kind]] })
+/** A browser of its own, as cold as it gets. @param {{ collects?: boolean }} more `collects`: scripts can ask for a collection of garbage */
+export async function browser(kind, { collects = false } = {}) {
+  const args = [...QUIET, ...AWAKE, ...WEBGPU[kind], ...(collects ? ['--js-flags=--expose-gc'] : [])]
+  return chromium.launch({ executablePath: executable(), headless: true, chromiumSandbox: false, args })
 }
 
 /** What a tab says of its adapter; null where there is none. */
