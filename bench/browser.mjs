@@ -6,13 +6,15 @@
 // f32, AdamW without decay or clipping, a constant rate, 4 × 128 tokens, the same rows at every step. The losses of every step are
 // compared: a side that does other work is no peer. `stock` is our engine on Burn's own kernels. `--isolated` serves both with the
 // headers that shared memory needs, which gives jax-js threads. Medians; ratios are of each alternation's two, then their median.
+//
+// On the GPU one more run a side, which is not timed, counts what it asks of WebGPU: launches, submissions, pipelines, buffers.
 
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ADAPTERS, browser, built, choose, emptyPage, site, train } from './lib/browser.mjs'
 import { BATCH, MODELS, SEQ, make, parameters, rows } from './lib/model.mjs'
 import { Usage, main, options } from './lib/options.mjs'
-import { ROOT, WORK, apart, firstStep, machine, ratio, save, speed, summary } from './lib/results.mjs'
+import { ROOT, WORK, apart, firstStep, machine, median, ratio, save, speed, summary } from './lib/results.mjs'
 
 const SIDES = ['ours', 'jax-js', 'stock']
 const DEVICES = ['gpu', 'cpu']
@@ -60,8 +62,8 @@ function settings(model, device, side, steps) {
   }
 }
 
-/** One side's run in a tab of its own. */
-async function once(opened, url, { name, model, device, side, steps }) {
+/** One side's run in a tab of its own; `counted`: with what it asks of WebGPU. */
+async function once(opened, url, { name, model, device, side, steps, counted = false }) {
   const context = await opened.newContext()
   const page = await emptyPage(context, url)
   const at = (file) => `/${name}/${file}`
@@ -74,9 +76,10 @@ async function once(opened, url, { name, model, device, side, steps }) {
         train: at('train.txt'),
         held: at('held-out.txt'),
         config: settings(model, device, side, steps),
+        ...(counted && { worker: '/peers/measuring-worker.js' }),
       }
-      const { losses, step_seconds, first_step_seconds } = await train(page, run)
-      return { losses, step_seconds, first_step_seconds }
+      const { losses, step_seconds, first_step_seconds, counted: found } = await train(page, run)
+      return { losses, step_seconds, first_step_seconds, ...(counted && { counted: found }) }
     }
     const run = {
       device: device === 'gpu' ? 'webgpu' : 'wasm',
@@ -87,7 +90,14 @@ async function once(opened, url, { name, model, device, side, steps }) {
       steps,
       learningRate: RATE,
     }
-    return await page.evaluate(async (run) => (await import('/peers/jax-llama.js')).train(run), run)
+    const { counted: found, ...timed } = await page.evaluate(
+      async ([run, counted]) => {
+        const counts = counted ? (await import('/peers/counting.js')).counts : null
+        return (await import('/peers/jax-llama.js')).train(run, counts)
+      },
+      [run, counted],
+    )
+    return { ...timed, ...(counted && { counted: found }) }
   } catch (error) {
     return { error: String(error.message ?? error).split('\n')[0].slice(0, 500) }
   } finally {
@@ -96,6 +106,31 @@ async function once(opened, url, { name, model, device, side, steps }) {
 }
 
 const round = (value, digits = 2) => (value === null || !Number.isFinite(value) ? '–' : value.toFixed(digits))
+
+/** What steps ask of WebGPU: until the first one's end, and each later one. @param {object[]} counted by step, since the beginning */
+function asked(counted) {
+  const [first] = counted
+  const names = Object.keys(first).filter((name) => typeof first[name] === 'number')
+  const later = (name) => median(counted.slice(1).map((now, i) => now[name] - counted[i][name]))
+  const of = (value) => Object.fromEntries(names.map((name) => [name, value(name)]))
+  return { first: of((name) => first[name]), step: of(later), most_buffers: counted.at(-1).held.most_buffers, most_storage: counted.at(-1).held.most_storage }
+}
+
+/** One run of each side that is not timed. */
+async function counting(opened, url, run, sides) {
+  const found = {}
+  for (const side of sides) {
+    const { counted = [], error } = await once(opened, url, { ...run, side, steps: 4, counted: true })
+    if (counted.length < 2) {
+      console.error(`  ${run.name} ${run.device} ${side}: not counted: ${error ?? 'no steps'}`)
+      continue
+    }
+    found[side] = asked(counted)
+    const { first, step } = found[side]
+    console.log(`  ${run.name} ${run.device} ${side}, a step: ${step.launches} launches in ${step.submissions} submissions, ${step.read} read back, ${step.written} written, ${step.buffers} buffers made; ${first.pipelines} pipelines before the first step's end, ${step.pipelines} in later ones`)
+  }
+  return found
+}
 
 function compared(entry, runs) {
   const sides = summary(runs, BATCH * SEQ)
@@ -160,6 +195,7 @@ await main(async () => {
             runs.push(run)
           }
           const result = compared(entry, runs)
+          if (device === 'gpu') result.asked = await counting(opened, server.url, { name, model, device }, sides.filter((side) => !failed.has(side)))
           results.push(result)
           const { over_peer: over } = result
           if (over) {

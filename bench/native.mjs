@@ -6,42 +6,16 @@
 // LoRA rank 8 on all linears of SmolLM2-135M, 4 × 128 tokens, AdamW, clipping at 1, a constant rate, from the same A and B, the same rows at
 // every step, the same number of threads. The losses of every step are compared. PADDOCK_BIN and PADDOCK_PYTHON name the two programs.
 
-import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { Usage, main, options } from './lib/options.mjs'
+import { lines } from './lib/program.mjs'
 import { ROOT, WORK, apart, firstStep, machine, ratio, save, speed, summary } from './lib/results.mjs'
 
 const TOKENS = 4 * 128
 const ALIKE = { f32: 1e-3, half: 5e-2 }
 const SCRIPT = join(ROOT, 'bench', 'native.py')
-
-/** Runs a program; its JSON lines with the seconds at which each came. Fails with what it said where it fails. */
-function lines(program, words, env = {}) {
-  return new Promise((done, failed) => {
-    const begun = performance.now()
-    const child = spawn(program, words, { cwd: ROOT, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
-    const found = []
-    let said = ''
-    child.stderr.on('data', (part) => (said = (said + part).slice(-4000)))
-    createInterface({ input: child.stdout }).on('line', (line) => {
-      const at = (performance.now() - begun) / 1000
-      try {
-        found.push({ ...JSON.parse(line), at })
-      } catch {
-        said = `${said}${line}\n`.slice(-4000)
-      }
-    })
-    child.on('error', (error) => failed(new Usage(`${program} cannot be started: ${error.message}`)))
-    child.on('close', (code) => {
-      if (code === 0) return done(found)
-      const error = found.find(({ event }) => event === 'error')
-      failed(new Usage(error ? `${error.message} ${error.advice}` : said.trim().split('\n').slice(-6).join('\n') || `${program} ended with ${code}`))
-    })
-  })
-}
 
 const steps = (found) => found.filter(({ event }) => event === 'step')
 

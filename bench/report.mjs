@@ -23,6 +23,25 @@ function place(machine) {
   return `<p class="place">${escaped(parts.filter(Boolean).join(' · '))}</p>`
 }
 
+/** What steps ask of WebGPU, by side. */
+function asked(rows) {
+  const counted = rows.filter((row) => row.asked && Object.keys(row.asked).length > 0)
+  if (counted.length === 0) return ''
+  const names = { launches: 'launches', submissions: 'submissions', read: 'read back', written: 'written', buffers: 'buffers made' }
+  const series = [...new Set(counted.flatMap((row) => Object.keys(row.asked)))]
+  const groups = (key) => counted.map((row) => ({ name: row.model, values: series.map((side) => row.asked[side]?.step[key] ?? null) }))
+  const body = counted.flatMap((row) =>
+    Object.entries(row.asked).map(([side, { first, step, most_buffers: most }]) => [`${row.model}: ${side}`, ...Object.keys(names).map((name) => short(step[name])), short(first.pipelines), short(step.pipelines), short(mib(most))]),
+  )
+  return [
+    '<h3>What a step asks of WebGPU</h3>',
+    '<p>Counted in a run of its own, which is not timed; medians of the steps after the first.</p>',
+    bars('Launches a step', series, groups('launches')),
+    bars('Submissions a step', series, groups('submissions')),
+    table(['', ...Object.values(names), 'pipelines until the first step’s end', 'in a later step', 'MiB of buffers at most'], body),
+  ].join('\n')
+}
+
 /** Ours against a peer: browser and native alike. */
 function speed(found, { title, ours, peer, other }) {
   const rows = found.results.filter((result) => !result.skipped)
@@ -44,6 +63,7 @@ function speed(found, { title, ours, peer, other }) {
     table(head, body),
     ...devices.map((device) => by(device, 'tokens_per_second', 'Tokens a second')),
     ...devices.map((device) => by(device, 'first_step_seconds', 'Seconds to the first step')),
+    asked(rows),
     ...left.map((result) => `<p>Left out: ${escaped(result.model)} on ${escaped(result.device)}: ${escaped(result.skipped)}</p>`),
   ].join('\n')
 }
@@ -70,35 +90,65 @@ function kernels(found) {
   return parts.join('\n')
 }
 
+/** Of lengths and depths together: flat or not. */
+function flatness({ conclusions = [], flat }) {
+  if (conclusions.length === 0) return ''
+  const kib = (bytes) => short(bytes / 1024)
+  const words = ({ name, what, from, to }) => (what === 'length' ? `${name}: KiB a token, ${from} to ${to} tokens a sequence` : `${name}: KiB a token that a further block adds, ${from} to ${to} layers`)
+  const body = conclusions.map((row) => [words(row), kib(row.bytes[0]), kib(row.bytes[1]), row.least === undefined ? '–' : kib(row.least), percent(row.change), row.flat ? 'yes' : 'no'])
+  return table(['', 'at the first', 'at the last', 'needed', 'change', `within ${percent(flat)}`], body)
+}
+
 function memory(found) {
   const parts = [`<h2>Memory</h2>${place(found.machine)}`]
+  parts.push(`<p>Held at most, against the plan and against what no program can do without: weights, gradients, moments, and what the backward pass reads, without scores and with a part of the logits at a time (bench/lib/bound.mjs).</p>`)
+  parts.push(flatness(found))
   const groups = new Map()
   for (const row of found.rows) {
     const key = `${row.where}, ${row.device}`
     groups.set(key, [...(groups.get(key) ?? []), row])
   }
   for (const [name, rows] of groups) {
-    const of = (kind, recompute, value, axis) => rows.filter((row) => row.kind === kind && row.recompute === recompute).map((row) => [row[axis], value(row)])
+    const of = (kind, recompute, value, axis) => rows.filter((row) => row.kind === kind && row.recompute === recompute && row.held).map((row) => [row[axis], value(row)])
     const token = (row) => (row.held.bytes - row.weights - row.training) / row.tokens / 1024
     const planned = (row) => row.activations / row.tokens / 1024
+    const least = (row) => (Number.isFinite(row.bound) ? (row.bound - row.weights - row.training) / row.tokens / 1024 : NaN)
+    const known = (points) => points.filter(([, value]) => Number.isFinite(value))
+    const ways = (kind, axis, values) =>
+      [false, true].flatMap((recompute) => Object.entries(values).map(([word, value]) => ({ name: recompute ? `${word}, by blocks` : word, points: known(of(kind, recompute, value, axis)) })))
     parts.push(`<h3>${escaped(name)}</h3>`)
-    parts.push(
-      lines('Activations, KiB a token, by length of the sequences', 'tokens a sequence', [
-        { name: 'held', points: of('length', false, token, 'seq') },
-        { name: 'planned', points: of('length', false, planned, 'seq') },
-        { name: 'held, by blocks', points: of('length', true, token, 'seq') },
-        { name: 'planned, by blocks', points: of('length', true, planned, 'seq') },
-      ]),
-    )
-    parts.push(
-      lines('MiB held at most, by depth', 'blocks', [
-        { name: 'held', points: of('depth', false, (row) => mib(row.held.bytes), 'layers') },
-        { name: 'planned', points: of('depth', false, (row) => mib(row.planned), 'layers') },
-        { name: 'held, by blocks', points: of('depth', true, (row) => mib(row.held.bytes), 'layers') },
-        { name: 'planned, by blocks', points: of('depth', true, (row) => mib(row.planned), 'layers') },
-      ]),
-    )
-    parts.push(table(['', 'planned, MiB', 'held, MiB', 'held over planned'], rows.map((row) => [`${row.kind}: ${row.seq} tokens, ${row.layers} layers${row.recompute ? ', by blocks' : ''}`, short(mib(row.planned)), short(mib(row.held.bytes)), short(row.held.bytes / row.planned)])))
+    parts.push(lines('Activations, KiB a token, by length of the sequences', 'tokens a sequence', ways('length', 'seq', { held: token, planned, needed: least })))
+    parts.push(lines('Activations, KiB a token, by depth', 'blocks', ways('depth', 'layers', { held: token, planned, needed: least })))
+    const label = (row) => `${row.kind}: ${row.seq} tokens, ${row.layers} layers${row.recompute ? ', by blocks' : ''}`
+    const cells = (row) => [row.bound, row.planned, row.held?.bytes].map((bytes) => (Number.isFinite(bytes) ? short(mib(bytes)) : '–'))
+    const over = (row, of) => (row.held && Number.isFinite(of) ? short(row.held.bytes / of) : '–')
+    parts.push(table(['', 'needed, MiB', 'planned, MiB', 'held, MiB', 'held over planned', 'held over needed'], rows.map((row) => [label(row), ...cells(row), over(row, row.planned), over(row, row.bound)])))
+  }
+  return parts.join('\n')
+}
+
+function growth(found) {
+  const parts = [`<h2>Growth</h2>${place(found.machine)}`]
+  parts.push(`<p>A model of ${found.sizes.num_hidden_layers} layer, dim ${found.sizes.hidden_size}, ${found.tokens} tokens a micro-batch. A fall in tokens a second of up to ${percent(found.within)} is let pass.</p>`)
+  const done = found.results.filter((result) => !result.skipped)
+  const name = ({ where, device }) => `${where}, ${device}`
+  for (const result of found.results.filter((result) => result.skipped)) parts.push(`<p>${escaped(name(result))}: left out: ${escaped(result.skipped)}</p>`)
+  parts.push(
+    table(
+      ['', 'most accumulated: change of tokens/s', 'steps', 'tokens/s, first steps', 'last steps', 'change', 'memory, first steps', 'last steps', 'collected', 'as it should be'],
+      done.map((result) => {
+        const { accumulation, long, fine } = result
+        const memory = (key) => long.memory.filter((entry) => Number.isFinite(entry[key])).map((entry) => `${entry.name} ${short(mib(entry[key]))} MiB`).join(', ') || '–'
+        return [name(result), percent(accumulation.by_number.at(-1).change), long.steps, short(long.first), short(long.last), percent(long.change), memory('before'), memory('after'), memory('collected'), fine ? 'yes' : 'no']
+      }),
+    ),
+  )
+  for (const result of done) {
+    const { accumulation, long } = result
+    parts.push(`<h3>${escaped(name(result))}</h3>`)
+    parts.push(lines('Tokens a second by micro-batches a step', 'micro-batches a step', [{ name: 'ours', points: accumulation.by_number.map(({ micro, tokens_per_second: rate }) => [micro, rate]) }]))
+    parts.push(lines('Tokens a second over the steps', 'steps', [{ name: 'ours', points: long.points.map(({ step, tokens_per_second: rate }) => [step, rate]) }], { even: true }))
+    parts.push(lines('MiB over the steps', 'steps', long.memory.map((entry) => ({ name: entry.name, points: long.points.map((point) => [point.step, mib(point[entry.name])]) })), { even: true }))
   }
   return parts.join('\n')
 }
@@ -129,6 +179,7 @@ const PARTS = [
   ['native-gpu-half', (found) => speed(found, { title: 'Training with the command, graphics card, 16 bits', ...native })],
   ['kernels', kernels],
   ['memory', memory],
+  ['growth', growth],
   ['page', page],
 ]
 

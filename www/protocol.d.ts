@@ -22,7 +22,7 @@ export type ExportFormat = "adapter" | "merged" | "gguf" | "gguf_lora";
 export type ExportDType = "f32" | "f16" | "bf16" | "q8_0";
 
 export type Envelope = { run: string, } & ({ "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "plugins", plugins: Array<PluginInfo>, } | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
-total: number, } | { "type": "step" } & Step | { "type": "sweep_step" } & SweepStep | { "type": "lr_curve" } & LrCurve | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "text_delta" } & TextDelta | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
+total: number, } | { "type": "calibrated" } & Calibration | { "type": "step" } & Step | { "type": "sweep_step" } & SweepStep | { "type": "lr_curve" } & LrCurve | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "text_delta" } & TextDelta | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure);
 
 export type Event = { "type": "environment" } & Environment | { "type": "model_opened" } & ModelSummary | { "type": "data_opened" } & DataSummary | { "type": "config", config: RawConfig, } | { "type": "plan" } & Plan | { "type": "adapter_opened" } & AdapterSummary | { "type": "plugins", plugins: Array<PluginInfo>, } | { "type": "state", state: State, } | { "type": "progress", phase: Phase, done: number,
 total: number, } | { "type": "step" } & Step | { "type": "sweep_step" } & SweepStep | { "type": "lr_curve" } & LrCurve | { "type": "evaluation" } & Evaluation | { "type": "checkpoint" } & CheckpointInfo | { "type": "resumed" } & Resumed | { "type": "recovery" } & Recovery | { "type": "prediction" } & Prediction | { "type": "text_delta" } & TextDelta | { "type": "export_started", format: ExportFormat, files: Array<FileInfo>, } | { "type": "export_chunk", file: string, offset: number, bytes: number, } | { "type": "exported", format: ExportFormat, files: Array<FileInfo>, } | { "type": "warning", message: string, } | { "type": "finished" } & Summary | { "type": "failed" } & Failure;
@@ -103,6 +103,19 @@ config: RawConfig, config_yaml: string, warnings: Array<string>, };
 export type Preview = { row: number,
 given: string,
 learnt: string, };
+
+export type Calibration = {
+adapter: string,
+choices: ProductTiles, measured: Array<MeasuredTile>, seconds: number, };
+
+export type MeasuredTile = { class: ProductClass, tile: ProductTile,
+gflops: number, };
+
+export type ProductTiles = { medium: ProductTile, small: ProductTile, large: ProductTile, thin: ProductTile, least: ProductTile, };
+
+export type ProductClass = "medium" | "small" | "large" | "thin" | "least";
+
+export type ProductTile = "registers" | "shared128" | "shared64_wide" | "shared64" | "shared32" | "sliced";
 
 export type Step = { step: number, total_steps: number,
 epoch: number, loss: number,

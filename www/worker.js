@@ -7,7 +7,7 @@
 import { Exports } from './app/exports.js';
 import { RunStorage, hold } from './app/run-storage.js';
 
-/** @typedef {{ handle(command: object, files: File[]): Promise<void>, advance(): Promise<void>, busy(): boolean, use_storage(storage?: RunStorage): void }} Engine */
+/** @typedef {{ handle(command: object, files: File[]): Promise<void>, advance(): Promise<void>, busy(): boolean, use_storage(storage?: RunStorage): void, use_cache(cache?: RunStorage): void }} Engine */
 /** @typedef {import('./protocol.js').Envelope} Envelope */
 
 /** @type {Array<{ id: number, command: { type: string }, files: File[], run?: string }>} */
@@ -165,6 +165,7 @@ try {
   const { default: init, Engine } = await import('./paddock-web.js');
   ({ memory } = (await init()) ?? {});
   const engine = new Engine(emit);
+  engine.use_cache(await RunStorage.cache());
   self.postMessage({ ready: true, lock: await alive() });
   await pump(engine);
 } catch (error) {

@@ -58,9 +58,10 @@ export function built() {
   return DIST
 }
 
-/** A browser of its own, as cold as it gets. */
-export async function browser(kind) {
-  return chromium.launch({ executablePath: executable(), headless: true, chromiumSandbox: false, args: [...QUIET, ...AWAKE, ...WEBGPU[kind]] })
+/** A browser of its own, as cold as it gets. @param {{ collects?: boolean }} more `collects`: scripts can ask for a collection of garbage */
+export async function browser(kind, { collects = false } = {}) {
+  const args = [...QUIET, ...AWAKE, ...WEBGPU[kind], ...(collects ? ['--js-flags=--expose-gc'] : [])]
+  return chromium.launch({ executablePath: executable(), headless: true, chromiumSandbox: false, args })
 }
 
 /** What a tab says of its adapter; null where there is none. */
@@ -113,7 +114,8 @@ export async function emptyPage(context, url) {
  *
  * @param {import('playwright-core').Page} page
  * @param {{ worker?: string, model: string[], adapter?: string[], train: string, held: string, config: object }} run paths on the site
- * @returns {Promise<{ losses: number[], step_seconds: number[], first_step_seconds: number, plan: object, held: object }>}
+ * @returns {Promise<{ losses: number[], rates: number[], step_seconds: number[], first_step_seconds: number, plan: object, held: object, counted: object[] }>}
+ *   `rates`: tokens a second of each step; `held` and `counted` (by step) only of the measuring worker, see peers/counting.js
  */
 export function train(page, run) {
   return page.evaluate(
@@ -146,7 +148,7 @@ export function train(page, run) {
           if (event?.type === 'failed') failed(new Error(`${event.message} ${event.advice}`))
           if (event?.type === 'recovery') failed(new Error(`a recovery would be measured: ${event.message}`))
           if (event?.type === 'plan') plan = event
-          if (event?.type === 'step') steps.push({ loss: event.loss, rate: event.tokens_per_second, at: performance.now() })
+          if (event?.type === 'step') steps.push({ loss: event.loss, rate: event.tokens_per_second, at: performance.now(), counted: message.counted })
           if (event?.type === 'finished') done()
         }
       })
@@ -160,13 +162,15 @@ export function train(page, run) {
       } finally {
         worker.terminate()
       }
-      const tokens = config.training.batch_size * config.model.max_seq_length
+      const tokens = config.training.batch_size * config.model.max_seq_length * (config.training.gradient_accumulation_steps ?? 1)
       return {
         losses: steps.map((step) => step.loss),
+        rates: steps.map((step) => step.rate),
         step_seconds: steps.map((step) => tokens / step.rate),
         first_step_seconds: (steps[0].at - begun) / 1000,
         plan,
         held: measured,
+        counted: steps.map((step) => step.counted).filter(Boolean),
       }
     },
     run,

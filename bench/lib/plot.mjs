@@ -1,4 +1,4 @@
-// Plots as SVG text: bars beside each other, and lines over a logarithmic axis. No library, nothing to load.
+// Plots as SVG text: bars beside each other, and lines. No library, nothing to load.
 
 export const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' })[c])
 
@@ -52,28 +52,33 @@ export function bars(label, series, groups, { most, mark } = {}) {
   return `<figure><figcaption>${escaped(label)}</figcaption>${series.length > 1 ? legend(series) : ''}${svg(left + wide + 190, y, label, inner)}</figure>`
 }
 
+/** Values of an axis that are written below it. */
+const MOST_LABELS = 12
+
 /**
- * Lines of points over a logarithmic axis.
+ * Lines of points over a logarithmic axis, or an even one.
  *
  * @param {string} label @param {string} across the axis' name
  * @param {Array<{ name: string, points: Array<[number, number]> }>} series
  */
-export function lines(label, across, series) {
+export function lines(label, across, series, { even = false } = {}) {
   const drawn = series.filter(({ points }) => points.length > 0)
   const all = drawn.flatMap(({ points }) => points)
   if (all.length === 0) return ''
   const [left, top, wide, high] = [70, 10, 620, 240]
   const xs = [...new Set(all.map(([x]) => x))].sort((a, b) => a - b)
-  const [first, last] = [Math.log(xs[0]), Math.log(xs.at(-1))]
+  const along = even ? (value) => value : Math.log
+  const [first, last] = [along(xs[0]), along(xs.at(-1))]
   const most = Math.max(...all.map(([, y]) => y)) * 1.1 || 1
-  const x = (value) => left + (last > first ? ((Math.log(value) - first) / (last - first)) * wide : wide / 2)
+  const x = (value) => left + (last > first ? ((along(value) - first) / (last - first)) * wide : wide / 2)
   const y = (value) => top + high - (value / most) * high
   let inner = ''
   for (let i = 0; i <= 4; i += 1) {
     const value = (most / 4) * i
     inner += `<line x1="${left}" x2="${left + wide}" y1="${y(value)}" y2="${y(value)}" class="grid"/><text x="${left - 8}" y="${y(value) + 4}" text-anchor="end">${short(value)}</text>`
   }
-  for (const value of xs) inner += `<text x="${x(value)}" y="${top + high + 18}" text-anchor="middle">${escaped(value)}</text>`
+  const each = Math.ceil(xs.length / MOST_LABELS)
+  for (const value of xs.filter((_, i) => i % each === 0)) inner += `<text x="${x(value)}" y="${top + high + 18}" text-anchor="middle">${escaped(value)}</text>`
   inner += `<text x="${left + wide / 2}" y="${top + high + 36}" text-anchor="middle">${escaped(across)}</text>`
   drawn.forEach(({ name, points }, i) => {
     const colour = COLOURS[i % COLOURS.length]

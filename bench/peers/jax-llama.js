@@ -133,9 +133,10 @@ function adamw(values, m, v, gradients, rate, second) {
  *
  * @param {{ device: 'webgpu' | 'wasm', config: string, weights: string, lora: { weights: string, scale: number } | null,
  *   rows: number[][], steps: number, learningRate: number }} run files by their addresses
- * @returns {Promise<{ losses: number[], step_seconds: number[], first_step_seconds: number }>}
+ * @param {(() => object) | null} counts what was asked of WebGPU until now, where that is to be told by step
+ * @returns {Promise<{ losses: number[], step_seconds: number[], first_step_seconds: number, counted: object[] }>}
  */
-export async function train({ device, config: settings, weights: file, lora, rows, steps, learningRate }) {
+export async function train({ device, config: settings, weights: file, lora, rows, steps, learningRate }, counts = null) {
   const there = await init(device)
   if (!there.includes(device)) throw new Error(`jax-js has no ${device} here`)
   defaultDevice(device)
@@ -180,7 +181,7 @@ export async function train({ device, config: settings, weights: file, lora, row
   }
   const zeros = () => tree.map((value) => np.zeros(value.shape), values)
   let [m, v] = [zeros(), zeros()]
-  const result = { losses: [], step_seconds: [], first_step_seconds: 0 }
+  const result = { losses: [], step_seconds: [], first_step_seconds: 0, counted: [] }
   let last = performance.now()
   for (let t = 1; t <= steps; t += 1) {
     const number = (value) => np.array(new Float32Array([value]))
@@ -189,6 +190,7 @@ export async function train({ device, config: settings, weights: file, lora, row
     ;[l, values, m, v] = step(values, m, v, ...tree.ref(given), ...scalars)
     // The loss comes after all that was launched before it, the change of the weights with it.
     result.losses.push((await l.data())[0])
+    if (counts) result.counted.push(counts())
     const now = performance.now()
     result.step_seconds.push((now - last) / 1000)
     if (t === 1) result.first_step_seconds = (now - begun) / 1000

@@ -1,39 +1,7 @@
-// Becomes the engine's worker, and counts meanwhile: bytes of GPU buffers that exist at once, and the WebAssembly memory.
+// Becomes the engine's worker, and counts meanwhile: what it asks of WebGPU, bytes of GPU buffers that exist at once, and the WebAssembly
+// memory. Each event `step` goes out with what there was when it came.
 
-const STORAGE = 0x80
-const held = { buffers: 0, storage: 0, most_buffers: 0, most_storage: 0 }
-const sizes = new WeakMap()
-// A buffer that nobody destroys is gone when nobody has it.
-const gone = new FinalizationRegistry((size) => take(size, -1))
-
-function take({ size, storage }, sign) {
-  held.buffers += sign * size
-  if (storage) held.storage += sign * size
-  held.most_buffers = Math.max(held.most_buffers, held.buffers)
-  held.most_storage = Math.max(held.most_storage, held.storage)
-}
-
-if (typeof GPUDevice === 'function') {
-  const { createBuffer } = GPUDevice.prototype
-  const { destroy } = GPUBuffer.prototype
-  GPUDevice.prototype.createBuffer = function (descriptor) {
-    const buffer = createBuffer.call(this, descriptor)
-    const entry = { size: descriptor.size, storage: (descriptor.usage & STORAGE) !== 0 }
-    sizes.set(buffer, entry)
-    gone.register(buffer, entry, entry)
-    take(entry, 1)
-    return buffer
-  }
-  GPUBuffer.prototype.destroy = function () {
-    const entry = sizes.get(this)
-    if (entry) {
-      sizes.delete(this)
-      gone.unregister(entry)
-      take(entry, -1)
-    }
-    destroy.call(this)
-  }
-}
+import { counts } from '/peers/counting.js'
 
 let memory = null
 for (const name of ['instantiate', 'instantiateStreaming']) {
@@ -47,17 +15,30 @@ for (const name of ['instantiate', 'instantiateStreaming']) {
 
 // Before the model is there, the memory holds the program alone.
 let empty = 0
+const heap = () => memory?.buffer.byteLength ?? 0
 const post = self.postMessage.bind(self)
 self.postMessage = (message, ...more) => {
-  if (message?.ready) empty = memory?.buffer.byteLength ?? 0
-  post(message, ...more)
+  if (message?.ready) empty = heap()
+  post(message?.envelope?.type === 'step' ? { ...message, counted: { ...counts(), wasm: heap() } } : message, ...more)
 }
 
 self.addEventListener('message', (event) => {
   if (!event.data?.measure) return
   // The engine's worker takes commands alone.
   event.stopImmediatePropagation()
-  post({ memory: { ...held, wasm: memory?.buffer.byteLength ?? 0, wasm_empty: empty } })
+  void measure()
 })
+
+/** `collected`: bytes of the buffers that are left after a collection of garbage, where this browser lets a script ask for one. */
+async function measure() {
+  const memory = { ...counts().held, wasm: heap(), wasm_empty: empty }
+  if (!self.gc) return post({ memory })
+  // What is left behind is seen a task later, and may hold on to more.
+  for (let i = 0; i < 3; i += 1) {
+    self.gc()
+    await new Promise((later) => setTimeout(later, 20))
+  }
+  post({ memory: { ...memory, collected: counts().held.buffers } })
+}
 
 await import('/worker.js')

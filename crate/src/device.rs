@@ -41,6 +41,21 @@ impl Opened {
         self.info.id == GPU
     }
 
+    /// Whether its kernels are those for a card's many cores, of which the fastest are to be found.
+    pub fn is_card(&self) -> bool {
+        self.is_gpu() && !self.info.software && self.shared_memory() >= kernels::LEAST_SHARED
+    }
+
+    /// Bytes that a workgroup shares at most.
+    pub fn shared_memory(&self) -> u32 {
+        self.info.limits.get("maxComputeWorkgroupStorageSize").map_or(0, |bytes| (*bytes).min(1 << 20) as u32)
+    }
+
+    /// What a measurement of it holds for: another version has other kernels.
+    pub fn adapter(&self) -> String {
+        format!("{}, {}, paddock {}", self.info.name, self.info.api, env!("CARGO_PKG_VERSION"))
+    }
+
     /// Bytes of a weight that one binding holds at most.
     pub fn binding(&self) -> u64 {
         self.info.limits.get("maxStorageBufferBindingSize").copied().unwrap_or(u64::MAX)
@@ -147,11 +162,9 @@ pub async fn open(choice: DeviceChoice) -> Result<(Opened, Option<String>)> {
             let Gpu { device, half, lost, .. } = open_gpu().await?;
             // What the adapter has, its device may have been opened without.
             info.features.retain(|feature| half || feature != SHADER_F16);
-            let memory =
-                info.limits.get("maxComputeWorkgroupStorageSize").map_or(0, |bytes| (*bytes).min(1 << 20) as u32);
-            // The least that WebGPU promises, which all but the largest kernel get by with.
-            kernels::use_cores(if info.software || memory < 16 << 10 { 0 } else { memory });
-            Ok((Opened { device, info, lost }, auto.then_some(reason)))
+            let opened = Opened { device, info, lost };
+            kernels::use_cores(if opened.is_card() { opened.shared_memory() } else { 0 });
+            Ok((opened, auto.then_some(reason)))
         }
     }
 }

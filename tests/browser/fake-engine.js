@@ -486,6 +486,8 @@ export class Engine {
 
   use_storage() {}
 
+  use_cache() {}
+
   async advance() {
     await sleep(20);
     if ((await work[0]()) !== false) work.shift();

@@ -16,7 +16,7 @@ use paddock::{
 use pollster::block_on;
 use serde_json::{Value, json};
 
-use crate::plan::{config, model, named, run, run_on_gpu};
+use crate::plan::{QLORA, billion, config, model, named, run, run_on_gpu};
 
 fn write(found: &Value) {
     let path = env::var_os("PADDOCK_BENCH_OUT").expect("PADDOCK_BENCH_OUT names the file to write");
@@ -98,6 +98,8 @@ fn keys(device: &str, seq: usize, batch: usize, more: &[&str]) -> Vec<String> {
         "task=text-generation".to_owned(),
         format!("model.max_seq_length={seq}"),
         format!("training.batch_size={batch}"),
+        // The same arithmetic on every device.
+        "training.mixed_precision=no".to_owned(),
     ];
     first.into_iter().chain(more.iter().map(|key| (*key).to_owned())).collect()
 }
@@ -129,7 +131,8 @@ fn memory() {
     }
     let gguf = env::var_os("PADDOCK_BENCH_GGUF")
         .map(|path| fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", Path::new(&path).display())));
-    let mut rows = Vec::new();
+    // Its weights are nowhere: planned alone.
+    let mut rows = vec![row("1.1 B, QLoRA, 1 × 512", 22, [1, 512], &QLORA, &billion(), &Value::Null)];
     for (device, gpu) in devices {
         for Case { kind, layers, seq, more } in cases() {
             let keys = keys(device, seq, TOKENS / seq, more);

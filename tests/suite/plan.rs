@@ -18,9 +18,9 @@ use paddock::{
     engine::Engine,
     event::{Command, Envelope, Event, Plan},
     model::{HeadKind, Llama, LlamaConfig},
-    platform::{Memory, NamedFile},
+    platform::{Blob, LocalFuture, Memory, NamedFile},
     rng,
-    weights::safetensors::{DType, Named, write},
+    weights::safetensors::{DType, Named, header, write},
 };
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -68,13 +68,18 @@ fn fine(envelopes: Vec<Envelope>) -> Vec<Event> {
 
 const PACKED: &str = "training.packing=true";
 
-/// The plan of a run, and the most bytes that it held until its second step was done.
-pub fn run(model: Vec<NamedFile>, keys: &[&str]) -> (Plan, u64) {
+fn configured(keys: &[&str]) -> RawConfig {
     let mut raw = RawConfig::default();
-    for key in ["training.max_steps=4"].iter().chain(keys) {
+    for key in keys {
         let (key, value) = key.split_once('=').expect("a value");
         raw.set(key, value).expect("a key");
     }
+    raw
+}
+
+/// The plan of a run, and the most bytes that it held until its second step was done.
+pub fn run(model: Vec<NamedFile>, keys: &[&str]) -> (Plan, u64) {
+    let raw = configured(&[&["training.max_steps=4"][..], keys].concat());
     // Packed rows are shorter, and fill their sequences together.
     let packed = keys.contains(&PACKED);
     let (header, words, count) = if packed { ("prompt,completion", 1, 96) } else { ("text,label", 24, 48) };
@@ -152,6 +157,75 @@ fn a_run_holds_what_its_plan_says() {
         }
     }
     assert!(off.is_empty(), "more than 15 % off: {off:#?}");
+}
+
+/// A file of which only the beginning is there: as much as a plan reads.
+struct Beginning(Memory, u64);
+
+impl Blob for Beginning {
+    fn size(&self) -> u64 {
+        self.1
+    }
+
+    fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, std::io::Result<Vec<u8>>> {
+        self.0.read(offset, len)
+    }
+}
+
+/// QLoRA on a base in 4 bits, 1 × 512 tokens, block by block.
+pub const QLORA: [&str; 7] = [
+    "device=cpu",
+    "task=text-generation",
+    "model.quantization=q4_0",
+    "model.max_seq_length=512",
+    "training.batch_size=1",
+    "training.gradient_checkpointing=true",
+    "training.mixed_precision=no",
+];
+
+/// The plan of such a run on a model of TinyLlama-1.1B's shape in BF16, of whose file there is the header alone.
+pub fn billion() -> Plan {
+    let config = json!({
+        "model_type": "llama", "vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632,
+        "num_hidden_layers": 22, "num_attention_heads": 32, "num_key_value_heads": 4,
+        "max_position_embeddings": 2048, "tie_word_embeddings": false,
+    });
+    let config = config.to_string().into_bytes();
+    let shapes = Llama::shapes(&LlamaConfig::from_json(&config).expect("config"), HeadKind::CausalLm, 0);
+    let beginning = header(shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())), DType::Bf16);
+    let numbers: usize = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let size = (beginning.len() + numbers * DType::Bf16.bytes()) as u64;
+    let weights = NamedFile { name: "model.safetensors".into(), blob: Box::new(Beginning(Memory(beginning), size)) };
+    let tokenizer = named("tokenizer.json", fixture::tokenizer().to_string().into_bytes());
+    let mut engine = Engine::new();
+    let open = Command::OpenModel { name: "billion".into() };
+    fine(block_on(engine.handle(open, vec![named("config.json", config), tokenizer, weights])));
+    let rows = "text,label\n".to_owned() + &"the film as a whole is what it is,good\n".repeat(200);
+    fine(block_on(engine.handle(Command::OpenData, vec![named("rows.csv", rows.into_bytes())])));
+    let check = Command::Check { config: Box::new(configured(&QLORA)) };
+    let planned = fine(block_on(engine.handle(check, Vec::new()))).into_iter().find_map(|event| match event {
+        Event::Plan(plan) => Some(plan),
+        _ => None,
+    });
+    planned.expect("a plan")
+}
+
+#[test]
+fn a_base_of_a_billion_is_trained_in_two_gigabytes() {
+    let plan = billion();
+    let (d, kv, f, blocks) = (2048, 256, 5632, 22);
+    let linears = blocks * (2 * d * d + 2 * kv * d + 3 * f * d);
+    // Rank 8 on all of them.
+    let adapter = blocks * 8 * (2 * (d + d) + 2 * (d + kv) + 3 * (d + f));
+    // Blocks of 32 numbers take 18 bytes; embedding and head stay in 16 bits, norms and adapter are in 32.
+    let weights = linears / 32 * 18 + 2 * 32_000 * d * 2 + (2 * blocks + 1) * d * 4 + adapter * 4;
+    assert_eq!((plan.weight_bytes, plan.trainable_parameters), (weights, adapter));
+    // Gradients and two moments.
+    assert_eq!(plan.training_bytes, adapter * 12);
+    let planned = plan.weight_bytes + plan.training_bytes + plan.activation_bytes;
+    // The states between the blocks at least.
+    assert!(plan.activation_bytes > blocks * 512 * d * 4, "{}", plan.activation_bytes);
+    assert!(planned < 2_000_000_000, "{planned}");
 }
 
 /// The plan of a run on the GPU, the most bytes that it used on the device, and the bytes that pools then held.

@@ -109,6 +109,13 @@ impl Engine {
         }
     }
 
+    /// Where what was measured on this machine is kept: an object of the same kind, or undefined.
+    pub fn use_cache(&self, cache: Option<RunStorage>) {
+        if let Some(engine) = self.engine.borrow_mut().as_mut() {
+            engine.use_cache(cache.map(|cache| Rc::new(JsStorage(cache)) as Rc<dyn Storage>));
+        }
+    }
+
     /// Whether `advance` has something to do, or a call is under way.
     pub fn busy(&self) -> bool {
         self.engine.borrow().as_ref().is_none_or(|engine| engine.busy())

@@ -7,6 +7,8 @@
  */
 
 export const FOLDER = 'runs';
+/** What outlasts runs: which kernels this machine's GPU does best. */
+const CACHE = 'machine';
 
 /** @param {string} run */
 export const lockOf = (run) => `paddock-run-${run}`;
@@ -26,6 +28,15 @@ export class RunStorage {
   static async of(run) {
     const runs = await (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER, { create: true });
     return new RunStorage(await runs.getDirectoryHandle(run, { create: true }));
+  }
+
+  /** What is measured on this machine, for all runs. @returns {Promise<RunStorage | undefined>} none where there is no private file system */
+  static async cache() {
+    try {
+      return new RunStorage(await (await navigator.storage.getDirectory()).getDirectoryHandle(CACHE, { create: true }));
+    } catch {
+      return undefined;
+    }
   }
 
   /** @returns {Promise<string[]>} */

@@ -32,7 +32,9 @@ section! {
         task: Task = Task::or(Task::TextClassification);
         /// Where it is computed; `auto` takes a hardware GPU where there is one, else the CPU.
         device: DeviceChoice = DeviceChoice::or(DeviceChoice::Auto);
-        /// `stock` takes Burn's own matrix products on a GPU: to compare, or around a driver's fault.
+        /// Which kernels a GPU runs. `auto` measures a card for a second, once, and takes the fastest; `registers` is for
+        /// threads by themselves, `shared` for a card's shared memory, both without a measurement; `stock` takes Burn's own
+        /// matrix products: to compare, or around a driver's fault.
         kernels: Kernels = Kernels::or(Kernels::Auto);
         sections {
             model: ModelSection => ModelConfig,

@@ -23,7 +23,12 @@ words! {
 words! {
     /// Which kernels a GPU runs.
     Kernels {
+        /// A software adapter's or a card's, by what there is; on a card by a short measurement.
         Auto = "auto",
+        /// Each thread by itself.
+        Registers = "registers",
+        /// Workgroups out of shared memory, by a fixed rule.
+        Shared = "shared",
         /// Burn's own.
         Stock = "stock",
     }

@@ -6,14 +6,13 @@ use super::{Engine, Job, nothing_trained};
 use crate::{
     adapter::AdapterFiles,
     apply::{Asked, Opening, Using},
-    config::{Config, Kernels, Method, RawConfig},
+    config::{Config, Method, RawConfig},
     data::{MOST_BYTES, Role, Table},
     device,
     error::{Error, Result},
     event::{DataSummary, Event, ExportDType, ExportFormat, State},
     export::{DataFile, Exporting},
     generate::Sampling,
-    kernels,
     plan::plan,
     platform::{self, NamedFile},
     plugin::{self},
@@ -174,7 +173,7 @@ impl Engine {
             let fresh = found.is_none();
             self.record = Some(Record::begin(storage.clone(), &self.run, &config, &machine, fresh).await?);
         }
-        kernels::use_stock(config.kernels == Kernels::Stock);
+        let calibrate = self.choose_kernels(&config, &opened).await?;
         self.applied = None;
         let shared = match config.training.method {
             Method::Lora => self.shared.take(&opened, config.packing(), opened.half(&config)?),
@@ -193,7 +192,8 @@ impl Engine {
         events.push(Event::State { state: State::Preparing });
         let adapter = adapter.map(|adapter| adapter.weights);
         let (run, storage) = (self.run.clone(), self.storage.clone());
-        let parts = Parts { run, config, opened, folder, rows, adapter, fingerprints, storage, found, shared };
+        let parts =
+            Parts { run, config, opened, folder, rows, adapter, fingerprints, storage, found, shared, calibrate };
         let mut session = Session::new(parts)?;
         self.faults.drain(..).for_each(|fault| session.fault(fault));
         events.extend(session.smaller(smaller));
@@ -206,7 +206,7 @@ impl Engine {
         let folder = self.folder()?;
         let rows = prepare::rows(&config, &self.tables, &[])?;
         let (opened, _) = device::open(config.device).await?;
-        kernels::use_stock(config.kernels == Kernels::Stock);
+        self.choose_kernels(&config, &opened).await?;
         self.run = platform::run_id();
         self.applied = None;
         self.job = Job::LrFind(Box::new(RangeTest::new(config, opened, folder, rows, rates)?));

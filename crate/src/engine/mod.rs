@@ -1,10 +1,11 @@
 //! The engine: commands in, events out, one unit of work a call. Both shells are built on it alone. `begin.rs` has what a
-//! command starts, `work.rs` a unit of what was started.
+//! command starts, `work.rs` a unit of what was started, `kernels.rs` which kernels it takes.
 
 mod begin;
+mod kernels;
 mod work;
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
 use crate::{
     apply::{Applied, Asked, Opening, Using},
@@ -15,6 +16,7 @@ use crate::{
     event::{Command, Envelope, Event, Failure, State},
     export::{DataFile, Exporting},
     generate::Sampling,
+    kernels::choice::Choices,
     platform::NamedFile,
     plugin::{self, Plugins, Shared},
     prepare::{self, Tokenizing},
@@ -54,6 +56,9 @@ pub struct Engine {
     /// Where the next run keeps checkpoints and record.
     storage: Option<Rc<dyn Storage>>,
     record: Option<Record>,
+    /// What outlasts runs, and of it what was found on each adapter.
+    cache: Option<Rc<dyn Storage>>,
+    calibrated: BTreeMap<String, Choices>,
     /// Models beside the current one, and the base's weights that they all hold.
     plugins: Plugins,
     shared: Shared,
@@ -80,6 +85,8 @@ impl Engine {
             run: String::new(),
             storage: None,
             record: None,
+            cache: None,
+            calibrated: BTreeMap::new(),
             plugins: Plugins::default(),
             shared: Shared::default(),
             faults: Vec::new(),
@@ -90,6 +97,11 @@ impl Engine {
     /// Where runs that start from now on keep their checkpoints and record; without one they keep none.
     pub fn use_storage(&mut self, storage: Option<Rc<dyn Storage>>) {
         self.storage = storage;
+    }
+
+    /// Where what was measured on this machine is kept for later runs; without one it is measured again in the next process.
+    pub fn use_cache(&mut self, cache: Option<Rc<dyn Storage>>) {
+        self.cache = cache;
     }
 
     /// Makes trouble in the run, or the next one, for tests.

@@ -19,7 +19,7 @@ impl Engine {
                 if session.state() == State::Paused {
                     return Ok(Vec::new());
                 }
-                let events = session.advance().await?;
+                let mut events = session.advance().await?;
                 if session.done()
                     && let Job::Run(session) = std::mem::replace(&mut self.job, Job::None)
                 {
@@ -30,6 +30,7 @@ impl Engine {
                         self.shared.keep(opened, config.packing(), model.half, model);
                     }
                 }
+                self.keep_kernels(&mut events).await;
                 Ok(events)
             }
             Job::LrFind(test) => {

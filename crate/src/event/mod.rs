@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-pub use crate::eval::{Change, Metrics};
 use crate::{
     config::RawConfig,
     generate::{Finish, Sampling},
@@ -17,6 +16,13 @@ use crate::{
     scenario::{MetricInfo, ScenarioInfo},
     sweep::{Sweep, SweepStep, TrialResult},
     tokenizer::Message,
+};
+pub use crate::{
+    eval::{Change, Metrics},
+    kernels::{
+        Calibration, Measured,
+        choice::{Choices, Class, Tile},
+    },
 };
 
 pub use run::{
@@ -243,6 +249,8 @@ pub enum Event {
         #[ts(type = "number")]
         total: u64,
     },
+    /// Which kernels the GPU does best: measured once, before the first run on it.
+    Calibrated(Calibration),
     /// One optimizer step that was due for logging.
     Step(Step),
     SweepStep(SweepStep),

@@ -1,6 +1,6 @@
 //! wgpu devices: the WGSL kernels of [`wgsl`](super::wgsl). Other CubeCL runtimes take Burn's stock operations.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use burn::{
     backend::{
@@ -21,9 +21,21 @@ use super::{
     AdamWRule, KernelOps, LANES, Stored, packed, product_shape, stock,
     wgsl::{self, ProductKernel, WORKGROUP},
 };
+use crate::config::Kernels;
 
 static STOCK: AtomicBool = AtomicBool::new(false);
 static CORES: AtomicU32 = AtomicU32::new(0);
+/// The [`Kernels`] of the configuration.
+static WANTED: AtomicU8 = AtomicU8::new(Kernels::Auto as u8);
+
+/// Bytes that a workgroup shares at least for the kernels of a card, but for the largest one: what WebGPU promises.
+pub const LEAST_SHARED: u32 = 16 << 10;
+
+/// Takes the kernels that a configuration names, from here on.
+pub fn use_kernels(kernels: Kernels) {
+    use_stock(kernels == Kernels::Stock);
+    WANTED.store(kernels as u8, Ordering::Relaxed);
+}
 
 /// Takes Burn's stock operations instead, from here on (`kernels: stock`).
 pub fn use_stock(stock: bool) {
@@ -37,7 +49,15 @@ pub fn use_cores(memory: u32) {
 }
 
 pub(super) fn cores() -> u32 {
-    CORES.load(Ordering::Relaxed)
+    let card = CORES.load(Ordering::Relaxed);
+    let wanted = WANTED.load(Ordering::Relaxed);
+    if wanted == Kernels::Registers as u8 {
+        0
+    } else if wanted == Kernels::Shared as u8 {
+        card.max(LEAST_SHARED)
+    } else {
+        card
+    }
 }
 
 /// A kernel and the types of the numbers it reads and writes: what its source depends on, by which [`KernelId`] tells two

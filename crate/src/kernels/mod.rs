@@ -8,7 +8,9 @@
 
 mod attention;
 mod autodiff;
+mod calibrate;
 pub mod ceilings;
+pub mod choice;
 mod cube;
 mod flex;
 pub mod measure;
@@ -31,7 +33,8 @@ mod measure_tests;
 mod tests;
 
 pub use attention::{keeps_weights, queries_at_once};
-pub use cube::{use_cores, use_stock};
+pub use calibrate::{Calibration, Measured, calibrate};
+pub use cube::{LEAST_SHARED, use_cores, use_kernels, use_stock};
 pub use packed::Packed;
 
 use burn::{

@@ -16,11 +16,12 @@ struct Suite {
     prepare: fn(&mut Shop, &[String]) -> Result<Told>,
 }
 
-static SUITES: [Suite; 6] = [
+static SUITES: [Suite; 7] = [
     Suite { name: "browser", about: "training in Chromium, ours and jax-js alternating", prepare: browser },
     Suite { name: "native", about: "training with the command, ours and PyTorch + PEFT alternating", prepare: native },
     Suite { name: "kernels", about: "each kernel's share of what the adapter gives", prepare: kernels },
     Suite { name: "memory", about: "bytes that runs hold, against their plans", prepare: kernels },
+    Suite { name: "growth", about: "speed and memory over accumulation and over 2,000 steps", prepare: growth },
     Suite { name: "page", about: "bytes over the wire, seconds to ready and to the first step", prepare: page },
     Suite { name: "report", about: "bench/report.html of all figures in bench/results", prepare: report },
 ];
@@ -88,6 +89,18 @@ fn kernels(shop: &mut Shop, flags: &[String]) -> Result<Told> {
         setup::get(shop, &Need::NATIVE)?;
     }
     Ok(Vec::new())
+}
+
+/// In the page, and with the command.
+fn growth(shop: &mut Shop, flags: &[String]) -> Result<Told> {
+    match wants(flags, "--where", "browser") {
+        true => pieces::page(shop)?,
+        false => setup::get(shop, &Need::NATIVE)?,
+    }
+    match wants(flags, "--where", "native") {
+        true => Ok(vec![("PADDOCK_BIN", pieces::paddock(shop)?)]),
+        false => Ok(Vec::new()),
+    }
 }
 
 fn native(shop: &mut Shop, flags: &[String]) -> Result<Told> {

@@ -10,6 +10,7 @@ use paddock::{
     engine::Engine,
     event::{Command, Event, FileInfo},
     platform::NamedFile,
+    storage::Storage,
 };
 use pollster::block_on;
 use signal_hook::{
@@ -31,6 +32,11 @@ pub struct Driver<'a> {
 impl<'a> Driver<'a> {
     pub fn new(output: &'a mut Output) -> Self {
         Self { engine: Engine::new(), output }
+    }
+
+    /// Where what runs measure on this machine is kept.
+    pub fn use_cache(&mut self) {
+        self.engine.use_cache(Folder::cache().map(|folder| Rc::new(folder) as Rc<dyn Storage>));
     }
 
     /// Where runs keep their checkpoints and record.

@@ -20,6 +20,7 @@ pub fn run(args: &LrFindArgs, output: &mut Output) -> Result<()> {
     let data = train::open_data(&config)?;
     let (name, model) = model::open(model_path, output)?;
     let mut driver = Driver::new(output);
+    driver.use_cache();
     driver.send(Command::Inspect, Vec::new())?;
     driver.send(Command::OpenModel { name }, model)?;
     driver.send(Command::OpenData, data)?;

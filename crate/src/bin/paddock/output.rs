@@ -9,8 +9,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use paddock::{
     error::Error,
     event::{
-        Action, Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Prediction, Recovery, Sample, Step,
-        Summary, When,
+        Action, Calibration, Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Prediction, Recovery, Sample,
+        Step, Summary, When,
     },
 };
 use serde_json::{Map, Value, json};
@@ -135,6 +135,7 @@ impl Output {
             }
             Event::Plan(plan) => self.plan(plan),
             Event::Progress { phase, done, total } => self.progress(*phase, *done, *total),
+            Event::Calibrated(found) => self.note(&calibration_text(found)),
             Event::Step(step) => self.step(step),
             // Outside a run it is the result, which is printed by itself.
             Event::Evaluation(evaluation) if !envelope.run.is_empty() => self.evaluation(evaluation),
@@ -395,6 +396,17 @@ fn clipped(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().take(MOST).chain(['…']).collect()
+}
+
+/// Which kernels a run takes on this GPU.
+fn calibration_text(found: &Calibration) -> String {
+    let tiles: Vec<String> = match serde_json::to_value(found.choices) {
+        Ok(Value::Object(tiles)) => {
+            tiles.iter().map(|(class, tile)| format!("{class} {}", tile.as_str().unwrap_or_default())).collect()
+        }
+        _ => Vec::new(),
+    };
+    format!("kernels for {}, measured in {:.1} s: {}", found.adapter, found.seconds, tiles.join(", "))
 }
 
 /// What went wrong, and what is done about it.

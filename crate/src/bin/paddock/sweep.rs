@@ -41,6 +41,7 @@ pub fn run(args: &SweepArgs, output: &mut Output) -> Result<()> {
     let (settings, runs) = planner.counts();
     output.note(&format!("{settings} settings, the default among them; at most {runs} runs"));
     let mut driver = Driver::new(output);
+    driver.use_cache();
     driver.send(Command::Inspect, Vec::new())?;
     let opened = driver.send(Command::OpenModel { name: name.clone() }, model)?;
     driver.send(Command::OpenData, data)?;

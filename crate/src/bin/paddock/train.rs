@@ -42,6 +42,7 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> Result<()> {
     let further = further.collect::<Result<Vec<_>>>()?;
 
     let mut driver = Driver::new(output);
+    driver.use_cache();
     driver.use_storage(&args.output_dir);
     driver.send(Command::Inspect, Vec::new())?;
     driver.send(Command::OpenModel { name }, model)?;

@@ -7,6 +7,9 @@ mod shared;
 
 use std::fmt::Write;
 
+pub use shared::SLICED;
+
+use super::choice::{Class, Tile, chosen};
 use crate::weights::ggml::GgmlType;
 
 /// Threads a workgroup; each computes one tile of a product, one pair of a rotation or one row of a softmax.
@@ -73,26 +76,20 @@ READER@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @bu
 pub static FORCED: std::sync::Mutex<Option<Cut>> = std::sync::Mutex::new(None);
 
 impl Cut {
-    /// The largest parts that still give all cores something to do.
-    fn choose(batch: usize, m: usize, n: usize, k: usize, memory: u32) -> Self {
+    /// As was chosen for products of these sizes; `alone` is a thread's own tile of them.
+    fn choose(sizes: [usize; 4], memory: u32, alone: Self) -> Self {
         #[cfg(test)]
         if let Some(cut) = *FORCED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             return cut;
         }
-        let parts = |size: usize| batch * m.div_ceil(size) * n.div_ceil(size);
         let square = |size, each| Self::Shared { rows: size, columns: size, each };
-        if m.min(n) <= shared::SLICED && k >= 64 {
-            Self::Sliced
-        } else if parts(128) >= 128 && shared::bytes(128, 128) <= memory as usize {
-            square(128, 8)
-        } else if parts(64) >= 512 {
-            square(64, 8)
-        } else if parts(64) >= 96 {
-            square(64, 4)
-        } else if parts(32) >= 64 || k < 256 {
-            square(32, 4)
-        } else {
-            Self::Sliced
+        match chosen(Class::of(sizes)) {
+            Tile::Registers => alone,
+            Tile::Shared128 if shared::bytes(128, 128) <= memory as usize => square(128, 8),
+            Tile::Shared128 | Tile::Shared64Wide => square(64, 8),
+            Tile::Shared64 => square(64, 4),
+            Tile::Shared32 => square(32, 4),
+            Tile::Sliced => Self::Sliced,
         }
     }
 }
@@ -107,7 +104,7 @@ impl ProductKernel {
         // A tile wider than the result would only compute what is thrown away.
         let fit = |size: usize| if vec4 && size > 4 { 8 } else { 4 };
         let alone = Cut::Alone(fit(m), fit(n));
-        let cut = if cores > 0 && vec4 { Cut::choose(batch, m, n, k, cores) } else { alone };
+        let cut = if cores > 0 && vec4 { Cut::choose([batch, m, n, k], cores, alone) } else { alone };
         let wide = n.is_multiple_of(4) && matches!(cut, Cut::Shared { .. });
         Self { ta, tb, cut, wide, vec4, plus: false, packed: None }
     }

@@ -23,6 +23,7 @@ use crate::{
     device::Opened,
     error::{Error, Result},
     event::{Action, Cause, Ended, Event, Hint, Metrics, Phase, Recovery, State, Step, Summary, Verdict, When},
+    kernels,
     model::Param,
     plan,
     platform::{self, NamedFile},
@@ -35,6 +36,8 @@ use crate::{
 /// What `advance` does next.
 enum Stage {
     Tokenize(Tokenizing),
+    /// Which kernels the adapter does best.
+    Calibrate,
     Load(Loader),
     Before(Evaluator),
     Train,
@@ -63,6 +66,8 @@ pub struct Parts {
     pub found: Option<Found>,
     /// Weights of the base that are on the device already.
     pub shared: HashMap<String, Param>,
+    /// Whether the adapter is measured first.
+    pub calibrate: bool,
 }
 
 /// One run.
@@ -93,6 +98,7 @@ pub struct Session {
     found: Option<Found>,
     /// Taken by the first load: another device has nothing of them.
     shared: HashMap<String, Param>,
+    calibrate: bool,
     /// What the micro-batches since the last step held.
     between_steps: bool,
     counted: usize,
@@ -125,7 +131,8 @@ impl Session {
     /// # Errors
     /// A chat template that cannot be used.
     pub fn new(parts: Parts) -> Result<Self> {
-        let Parts { run, config, opened, folder, rows, adapter, fingerprints, storage, found, shared } = parts;
+        let Parts { run, config, opened, folder, rows, adapter, fingerprints, storage, found, shared, calibrate } =
+            parts;
         let (shape, train_facts) = (rows.shape, Facts::of(&rows));
         let progress = found.as_ref().map(|found| found.saved.progress.clone()).unwrap_or_default();
         let now = platform::now();
@@ -168,6 +175,7 @@ impl Session {
             storage,
             found,
             shared,
+            calibrate,
         })
     }
 
@@ -224,6 +232,7 @@ impl Session {
         }
         match &mut self.stage {
             Stage::Tokenize(_) => self.tokenize(),
+            Stage::Calibrate => self.calibrate().await,
             Stage::Load(_) => self.load().await,
             Stage::Before(_) | Stage::During(_) | Stage::After(_) => self.evaluate().await,
             Stage::Train => self.train().await,
@@ -245,9 +254,10 @@ impl Session {
         // First the training rows, then the held-out ones.
         let next = match self.held_out_texts.take() {
             Some(rows) => Stage::Tokenize(Tokenizing::new(&self.config, self.shape, self.folder.clone(), rows)?),
+            None if self.calibrate => Stage::Calibrate,
             None => Stage::Load(self.loader()?),
         };
-        let last = matches!(next, Stage::Load(_));
+        let last = !matches!(next, Stage::Tokenize(_));
         let Stage::Tokenize(done) = std::mem::replace(&mut self.stage, next) else { return Ok(events) };
         let tokenized = done.finish();
         events.extend(tokenized.warnings.iter().map(|message| Event::Warning { message: message.clone() }));
@@ -269,6 +279,13 @@ impl Session {
         self.total_steps = batcher.total_steps(training);
         self.batcher = Some(batcher);
         Ok(events)
+    }
+
+    /// Before anything is trained with them: sums differ with the kernels, if only in their last digits.
+    async fn calibrate(&mut self) -> Result<Vec<Event>> {
+        let found = kernels::calibrate(&self.opened).await?;
+        self.stage = Stage::Load(self.loader()?);
+        Ok(vec![Event::Calibrated(found)])
     }
 
     fn loader(&mut self) -> Result<Loader> {
