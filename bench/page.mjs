@@ -3,17 +3,15 @@
 //
 //   node bench/page.mjs [--visits 5] [--devices cpu,gpu] [--adapter auto|software|hardware]
 //
-// Bytes as a server with compressed files would send them; only of files that the page asks for until the first step. Every visit has a
-// browser of its own, which has nothing in any cache. The first step is that of the starter model on 200 labelled messages, asked for as
-// soon as the engine can be asked: no time that a person takes is in it.
+// Bytes as a server sends them that has the packed files of `cargo xtask page`, which is how they travel here; only of files that the page
+// asks for until the first step. Every visit has a browser of its own, which has nothing in any cache. The first step is that of the
+// starter model on 200 labelled messages, asked for as soon as the engine can be asked: no time that a person takes is in it.
 
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { extname, join } from 'node:path'
-import { promisify } from 'node:util'
-import { brotliCompress, constants, gzip } from 'node:zlib'
 import { messages } from '../tests/browser/steps.mjs'
 import { ADAPTERS, DIST, browser, built, choose, site } from './lib/browser.mjs'
-import { main, options } from './lib/options.mjs'
+import { Usage, main, options } from './lib/options.mjs'
 import { machine, median, save } from './lib/results.mjs'
 
 const STARTER = ['config.json', 'model.safetensors', 'tokenizer.json'].map((name) => `starter/${name}`)
@@ -85,16 +83,14 @@ async function visit(kind, url, device, seen) {
   }
 }
 
-const packed = { gzip: promisify(gzip), brotli: promisify(brotliCompress) }
-
 const fileOf = (path) => join(DIST, path === '/' ? 'index.html' : decodeURIComponent(path))
 
-async function sizes(path, before) {
-  const bytes = readFileSync(fileOf(path))
-  const zipped = await packed.gzip(bytes, { level: 9 })
-  const brotli = await packed.brotli(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length } })
-  // What is compressed already is sent as it is.
-  return { path, kind: extname(path).slice(1) || 'html', until: before ? 'ready' : 'first step', raw: bytes.length, gzip: Math.min(bytes.length, zipped.length), brotli: Math.min(bytes.length, brotli.length) }
+/** Bytes of a file in the form that `cargo xtask page` has laid beside it; as they are where it has none. */
+const sent = (file, ending) => statSync(existsSync(file + ending) ? file + ending : file).size
+
+function sizes(path, before) {
+  const file = fileOf(path)
+  return { path, kind: extname(path).slice(1) || 'html', until: before ? 'ready' : 'first step', raw: statSync(file).size, gzip: sent(file, '.gz'), brotli: sent(file, '.br') }
 }
 
 const mb = (bytes) => (bytes / 1e6).toFixed(2)
@@ -102,7 +98,9 @@ const mb = (bytes) => (bytes / 1e6).toFixed(2)
 await main(async () => {
   const { visits, devices, adapter } = options(process.argv.slice(2), { visits: { number: 5 }, devices: { some: ['cpu', 'gpu'] }, adapter: { one: ADAPTERS } })
   const seen = new Set()
-  const server = await site(built(), {}, { asked: (path) => seen.add(path) })
+  const folder = built()
+  if (!existsSync(fileOf('/paddock-web_bg.wasm.br'))) throw new Usage('the page is not packed: cargo xtask bench page builds it as it is published, or run cargo xtask page')
+  const server = await site(folder, {}, { asked: (path) => seen.add(path) })
   try {
     const found = await choose(adapter, server.url)
     const times = []
@@ -122,14 +120,13 @@ await main(async () => {
       }
       times.push({ device, median: Object.fromEntries(Object.keys(each[0]).map((name) => [name, median(each.map((seconds) => seconds[name] ?? NaN))])), each })
     }
-    console.log('compressing (the module takes a minute or two)')
-    const files = []
-    for (const path of [...seen].sort().filter((path) => existsSync(fileOf(path)))) files.push(await sizes(path, before.has(path)))
+    const files = [...seen].sort().filter((path) => existsSync(fileOf(path))).map((path) => sizes(path, before.has(path)))
     files.sort((a, b) => b.brotli - a.brotli)
     const sum = (key, until) => files.filter((file) => !until || file.until === until).reduce((all, file) => all + file[key], 0)
     const total = { raw: sum('raw'), gzip: sum('gzip'), brotli: sum('brotli'), ready_gzip: sum('gzip', 'ready'), ready_brotli: sum('brotli', 'ready') }
     for (const { path, raw, gzip: zipped, brotli } of files.slice(0, 8)) console.log(`  ${mb(raw).padStart(8)} MB ${mb(zipped).padStart(7)} gzip ${mb(brotli).padStart(7)} brotli  ${path}`)
-    console.log(`${files.length} files: ${mb(total.raw)} MB, ${mb(total.gzip)} MB gzip, ${mb(total.brotli)} MB brotli`)
+    console.log(`${files.length} files with the starter model: ${mb(total.raw)} MB, ${mb(total.gzip)} MB gzip, ${mb(total.brotli)} MB brotli`)
+    console.log(`until the page is ready: ${mb(total.ready_gzip)} MB gzip, ${mb(total.ready_brotli)} MB brotli`)
     save('page', { machine: machine({ browser: found.version, adapter: found.adapter }), visits, times, files, total })
     return times.length > 0
   } finally {

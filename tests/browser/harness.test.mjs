@@ -4,6 +4,7 @@ import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { brotliCompressSync, gzipSync } from 'node:zlib'
 import { adapter, openPage } from './harness.mjs'
 import { serve } from './serve.mjs'
 
@@ -27,13 +28,14 @@ async function site(t) {
 }
 
 /** A request whose path is sent as it stands: fetch would tidy the dots away. */
-function raw(url, path, method = 'GET') {
+function raw(url, path, method = 'GET', headers = {}) {
   const { hostname, port } = new URL(url)
   return new Promise((done, failed) => {
-    request({ hostname, port, path, method }, (response) => {
+    request({ hostname, port, path, method, headers }, (response) => {
       let body = ''
       response.on('data', (chunk) => (body += chunk))
-      response.on('end', () => done({ status: response.statusCode, type: response.headers['content-type'], body }))
+      const { 'content-type': type, 'content-encoding': encoding, 'content-length': length } = response.headers
+      response.on('end', () => done({ status: response.statusCode, type, encoding, length: Number(length), body }))
     }).on('error', failed).end()
   })
 }
@@ -61,6 +63,35 @@ test('the server gives each file its type, and nothing outside its folder', asyn
   t.after(() => rm(beside, { recursive: true, force: true }))
   await writeFile(join(beside, 'index.html'), 'beside')
   assert.equal((await raw(server.url, `/..%2f${beside.split('/').pop()}%2findex.html`)).status, 404)
+})
+
+test('a file goes out in the packed form beside it to those who take that', async (t) => {
+  const folder = await site(t)
+  await rm(join(folder, 'c.wasm'))
+  await writeFile(join(folder, 'c.wasm'), 'as it is')
+  const [br, gz] = [brotliCompressSync(WASM), gzipSync(WASM)]
+  await writeFile(join(folder, 'c.wasm.br'), br)
+  await writeFile(join(folder, 'c.wasm.gz'), gz)
+  await writeFile(join(folder, 'secret'), gz)
+  await symlink(join(folder, 'secret'), join(folder, 'a.js.gz'))
+  const server = await serve(folder)
+  t.after(() => server.close())
+  const asked = async (path, accepted) => {
+    const { status, type, encoding, length } = await raw(server.url, path, 'HEAD', accepted === undefined ? {} : { 'accept-encoding': accepted })
+    assert.deepEqual([status, type], [200, path.endsWith('.wasm') ? 'application/wasm' : 'text/javascript; charset=utf-8'])
+    return [encoding, length]
+  }
+  assert.deepEqual(await asked('/c.wasm'), [undefined, 8])
+  assert.deepEqual(await asked('/c.wasm', 'gzip, deflate, br, zstd'), ['br', br.length])
+  assert.deepEqual(await asked('/c.wasm', 'GZIP;q=0.5, br;q=0'), ['gzip', gz.length])
+  assert.deepEqual(await asked('/c.wasm', 'gzip;q=0.0, brr, identity'), [undefined, 8])
+  // A link is no packed form, and a file without one goes as it is.
+  assert.equal((await asked('/a.js', 'gzip'))[0], undefined)
+  assert.equal((await asked('/b.js', 'br'))[0], undefined)
+
+  // Chromium reads it: the packed form holds the module, the file itself does not.
+  const page = await openPage(t, { folder })
+  await page.waitForFunction(() => document.title === '42')
 })
 
 test('Chromium runs a wasm module worker and has the software WebGPU adapter', async (t) => {

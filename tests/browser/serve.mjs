@@ -1,7 +1,8 @@
-// A static server for the built page: `node tests/browser/serve.mjs [folder] [port]`, or `serve(folder)` from a test.
+// A static server for the built page: `node tests/browser/serve.mjs [folder] [port]`, or `serve(folder)` from a test. A file that has its packed
+// form beside it (`cargo xtask page`) goes out packed to whoever takes that.
 
 import { createReadStream } from 'node:fs'
-import { realpath, stat } from 'node:fs/promises'
+import { lstat, realpath, stat } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { extname, join, resolve, sep } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -21,6 +22,9 @@ const TYPES = {
   '.webmanifest': 'application/manifest+json',
   '.yaml': 'text/yaml; charset=utf-8',
 }
+
+/** Of the smallest first: the word for it, and how the file beside ends. */
+const PACKED = [['br', '.br'], ['gzip', '.gz']]
 
 /** Serves `folder` on a free port of localhost; resolves to `{ url, close }`. `first` may answer a request itself (true). */
 export async function serve(folder, port = 0, first = () => false) {
@@ -58,13 +62,29 @@ async function answer(root, request, response) {
   }
   // A link that leads out of the folder is no part of the page.
   if ((file !== root && !file.startsWith(root + sep)) || !about.isFile()) return refuse(404)
+  const packed = await packedForm(file, request.headers['accept-encoding'])
   response.writeHead(200, {
     'content-type': TYPES[extname(file)] ?? 'application/octet-stream',
-    'content-length': about.size,
+    'content-length': packed?.size ?? about.size,
+    ...(packed && { 'content-encoding': packed.encoding }),
+    vary: 'accept-encoding',
     'cache-control': 'no-store',
   })
   if (request.method === 'HEAD') return response.end()
-  createReadStream(file).on('error', () => response.destroy()).pipe(response)
+  createReadStream(packed?.path ?? file).on('error', () => response.destroy()).pipe(response)
+}
+
+/** The file's packed form that `accepted` (the header) lets be sent; none where it has none. */
+async function packedForm(file, accepted = '') {
+  const words = accepted.split(',').map((word) => word.split(';').map((part) => part.trim().toLowerCase()))
+  const taken = words.filter(([, weight = '']) => !/^q=0(\.0*)?$/.test(weight)).map(([word]) => word)
+  for (const [encoding, ending] of PACKED.filter(([encoding]) => taken.includes(encoding))) {
+    const path = file + ending
+    // Not stat: a link may lead out of the folder.
+    const about = await lstat(path).catch(() => null)
+    if (about?.isFile()) return { encoding, path, size: about.size }
+  }
+  return null
 }
 
 function fileFor(root, url) {

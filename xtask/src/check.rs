@@ -65,4 +65,16 @@ mod tests {
         let changed: Vec<_> = build.difference(&test).collect();
         assert!(changed.is_empty(), "built again for the tests with other features: {changed:?}");
     }
+
+    /// What turns fusion on for one crate of the page turns it on for all: a tenth of what a visitor loads.
+    #[test]
+    fn the_page_is_built_without_fusion() {
+        let mut cargo = Shop::open().command("cargo");
+        cargo.args(["tree", "--offline", "-p", "paddock-web", "--target", "wasm32-unknown-unknown"]);
+        cargo.args(["--prefix", "none", "--edges", "normal"]);
+        let tree = shop::output(&mut cargo).expect("cargo tree");
+        assert!(tree.lines().any(|line| line.starts_with("burn-cubecl v")), "{tree}");
+        let fusion: Vec<_> = tree.lines().filter(|line| line.contains("fusion")).collect();
+        assert!(fusion.is_empty(), "in the page's tree: {fusion:?}");
+    }
 }

@@ -19,6 +19,7 @@ cargo xtask setup              find what is missing, get it, say so; silent when
 cargo xtask serve [options]    build the page and serve it on localhost
     --port N                   default 8080
     --no-open                  open no browser
+cargo xtask page               build the page to be published into dist: smaller, with packed files (.br, .gz) beside its own
 cargo xtask test [half]        all tests; the last line counts them
     --native                   only the crates and scripts
     --browser                  only the page, in Chromium
@@ -55,6 +56,12 @@ fn run(arguments: &[String]) -> Result<bool> {
             Ok(true)
         }
         "serve" => serve(&mut shop, rest),
+        "page" => {
+            no_more(rest)?;
+            setup::get(&mut shop, &Need::PAGE)?;
+            setup::data(&shop, &[])?;
+            shop::passes(&mut shop.page(true))
+        }
         "test" => {
             let halves = test::Halves::from_flags(rest)?;
             test::run(&mut shop, halves)

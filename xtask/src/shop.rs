@@ -50,6 +50,13 @@ impl Shop {
         trunk.env_remove("NO_COLOR");
         trunk
     }
+
+    /// Builds the page into dist; `published` as a server should have it, which takes some minutes more (xtask/pack.mjs).
+    pub fn page(&self, published: bool) -> Command {
+        let mut trunk = self.trunk("build");
+        trunk.arg("--release").env("PADDOCK_PUBLISH", if published { "1" } else { "0" });
+        trunk
+    }
 }
 
 /// `program` without what `cargo run` added to the environment: those variables would

@@ -63,7 +63,7 @@ pub fn run(shop: &mut Shop, halves: Halves) -> Result<bool> {
     });
     tools?;
     if halves.browser {
-        let page = part("page", &mut page_build(shop))?;
+        let page = part("page", &mut shop.page(false))?;
         total.add(page);
         // A page of an earlier build would say nothing about this one.
         if page.failed == 0 {
@@ -72,12 +72,6 @@ pub fn run(shop: &mut Shop, halves: Halves) -> Result<bool> {
     }
     println!("\n{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     Ok(total.failed == 0 && total.passed > 0)
-}
-
-fn page_build(shop: &Shop) -> Command {
-    let mut trunk = shop.trunk("build");
-    trunk.arg("--release");
-    trunk
 }
 
 fn node_tests(shop: &Shop, name: &str, folder: &str) -> Result<Counts> {

@@ -113,7 +113,7 @@ pub struct AdamWRule {
 }
 
 /// The operations themselves, on a backend's own tensors.
-#[backend_extension(Cube, Flex, Fusion, Autodiff)]
+#[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]
 pub trait KernelOps: Backend {
     /// `scale` times the product of two matrices or of as many pairs of them, given in `dtype`; `ta`/`tb` as in [`Layout`],
     /// never both.

@@ -69,7 +69,7 @@ fn list() -> String {
 }
 
 fn browser(shop: &mut Shop, flags: &[String]) -> Result<Told> {
-    pieces::page(shop)?;
+    pieces::page(shop, false)?;
     if wants(flags, "--sides", "jax-js") {
         pieces::jax_js(shop)?;
     }
@@ -77,14 +77,14 @@ fn browser(shop: &mut Shop, flags: &[String]) -> Result<Told> {
 }
 
 fn page(shop: &mut Shop, _: &[String]) -> Result<Told> {
-    pieces::page(shop)?;
+    pieces::page(shop, true)?;
     Ok(Vec::new())
 }
 
 /// Kernels and memory: a native half by the tests' binary, and one in the page.
 fn kernels(shop: &mut Shop, flags: &[String]) -> Result<Told> {
     if wants(flags, "--where", "browser") {
-        pieces::page(shop)?;
+        pieces::page(shop, false)?;
     } else {
         setup::get(shop, &Need::NATIVE)?;
     }

@@ -13,14 +13,12 @@ const JAX_JS: (&str, &str) = ("@jax-js/jax", "0.1.25");
 const PYTHONS: [&str; 6] = ["python3.11", "python3.12", "python3.10", "python3.9", "python3", "python"];
 const PYTHON_VERSIONS: std::ops::RangeInclusive<u32> = 9..=12;
 
-/// The page as it is shipped.
-pub fn page(shop: &mut Shop) -> Result<()> {
+/// The page; `published` as a server should have it.
+pub fn page(shop: &mut Shop, published: bool) -> Result<()> {
     setup::get(shop, &Need::ALL)?;
     setup::data(shop, &[])?;
     println!("bench: building the page");
-    let mut trunk = shop.trunk("build");
-    trunk.arg("--release");
-    shop::must(&mut trunk)
+    shop::must(&mut shop.page(published))
 }
 
 /// Builds the command; where it is.
