@@ -4,7 +4,7 @@ use crate::{
     config::{Config, Method, Quantization, TARGET_MODULES, Task},
     device::Opened,
     error::Result,
-    event::Plan,
+    event::{Plan, Precision},
     model::{HeadKind, Llama, LlamaConfig},
     prepare::{Rows, packs},
     train::{AdamW, MOST_LOGITS},
@@ -83,6 +83,7 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, to
     warnings.extend(opened.memory().and_then(|there| too_large(config, needed, there)));
     Ok(Plan {
         device: opened.info.id.clone(),
+        precision: if half { Precision::F16 } else { Precision::F32 },
         labels: labels.to_vec(),
         shape: rows.shape.as_str().to_owned(),
         columns: rows.columns.clone(),
