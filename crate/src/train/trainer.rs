@@ -12,7 +12,7 @@ use super::{
 use crate::{
     batch::{Batch, Targets},
     error::Result,
-    model::{Head, Llama, Part, Segments},
+    model::{Head, Llama, Part, Places},
     weights::read_f32,
 };
 
@@ -27,22 +27,22 @@ fn last(batch: &Batch, device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(last, [batch.batch]), device)
 }
 
-/// Where packed rows stand; none in a batch without any.
-fn segments(model: &Llama, batch: &Batch, device: &Device) -> Option<Segments> {
+/// Where packed rows stand, and how padded ones turn; none where the batch's length tells it.
+fn places(model: &Llama, batch: &Batch, device: &Device) -> Option<Places> {
+    if batch.starts.is_empty() {
+        return model.padded(batch.seq, batch.longest, device);
+    }
     let shape = [batch.batch, batch.seq];
-    let starts = Some(batch.starts.clone()).filter(|starts| !starts.is_empty())?;
-    Some(model.segments(starts, batch.positions(), shape, batch.longest, device))
+    Some(Places::Packed(model.segments(batch.starts.clone(), batch.positions(), shape, batch.longest, device)))
 }
 
 /// Logits of a micro-batch: one row a text, or one a position under the language-model head.
 pub fn forward(model: &Llama, batch: &Batch, device: &Device, training: bool) -> Tensor<2> {
+    let places = places(model, batch, device);
+    let hidden = model.hidden(ids(batch, device), places.as_ref(), training);
     match model.head {
-        Head::Classification(_) => model.classify(ids(batch, device), last(batch, device), training),
-        Head::CausalLm(_) => {
-            let segments = segments(model, batch, device);
-            let hidden = model.hidden(ids(batch, device), segments.as_ref(), training);
-            model.project(hidden, training)
-        }
+        Head::Classification(_) => model.project(hidden.select(0, last(batch, device)), training),
+        Head::CausalLm(_) => model.project(hidden, training),
     }
 }
 
@@ -52,8 +52,8 @@ pub fn forward(model: &Llama, batch: &Batch, device: &Device, training: bool) ->
 /// → `[batch, 2]`
 pub fn token_sums(model: &Llama, batch: &Batch, device: &Device) -> Tensor<2> {
     let Targets::Tokens(labels) = &batch.targets else { return Tensor::zeros([batch.batch, 2], device) };
-    let segments = segments(model, batch, device);
-    let hidden = model.hidden(ids(batch, device), segments.as_ref(), false);
+    let places = places(model, batch, device);
+    let hidden = model.hidden(ids(batch, device), places.as_ref(), false);
     let (losses, right) = head_rows(model.head_weight(), hidden, &shifted(labels, batch.seq), device);
     let by_row = |each: Tensor<2>| each.reshape([batch.batch, batch.seq]).sum_dim(1);
     Tensor::cat(vec![by_row(losses), by_row(right)], 1)
@@ -115,8 +115,8 @@ impl Trainer {
     fn whole(&mut self, batch: &Batch, share: f64, seed: u64) -> Loss {
         self.seed(seed);
         self.model.track();
-        let segments = segments(&self.model, batch, &self.device);
-        let hidden = self.model.hidden(ids(batch, &self.device), segments.as_ref(), true);
+        let places = places(&self.model, batch, &self.device);
+        let hidden = self.model.hidden(ids(batch, &self.device), places.as_ref(), true);
         let (loss, mut grads) = self.end(hidden, batch, share);
         self.collect(&mut grads);
         loss
@@ -127,14 +127,14 @@ impl Trainer {
     fn by_blocks(&mut self, batch: &Batch, share: f64, seed: u64) -> Loss {
         let blocks = self.model.config.num_hidden_layers;
         let tokens = ids(batch, &self.device);
-        let segments = segments(&self.model, batch, &self.device);
-        let segments = segments.as_ref();
+        let places = places(&self.model, batch, &self.device);
+        let places = places.as_ref();
         let mut x = self.model.embed(tokens.clone());
         let mut inputs = Vec::with_capacity(blocks);
         for index in 0..blocks {
             self.seed(seed.wrapping_add(index as u64));
             inputs.push(x.clone());
-            x = self.model.block(index, x, batch.seq, segments, true);
+            x = self.model.block(index, x, batch.seq, places, true);
         }
         let leaf = x.autodiff().require_grad();
         self.model.track_part(Part::End);
@@ -147,7 +147,7 @@ impl Trainer {
             let leaf = input.autodiff().require_grad();
             self.model.track_part(Part::Block(index));
             self.seed(seed.wrapping_add(index as u64));
-            let output = self.model.block(index, leaf.clone(), batch.seq, segments, true);
+            let output = self.model.block(index, leaf.clone(), batch.seq, places, true);
             let mut grads = (output * to_output).sum().backward();
             grad = leaf.grad_remove(&mut grads);
             self.collect(&mut grads);
