@@ -57,17 +57,6 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, to
         ));
     }
     let bytes = |(name, shape): &(String, Vec<usize>)| packing.bytes(weights, name, shape, half);
-    let limit = opened.binding();
-    if config.training.method == Method::Full
-        && let Some(weight) = shapes.iter().find(|weight| bytes(weight) > limit)
-    {
-        warnings.push(format!(
-            "{} takes {} bytes, more than the {limit} that this GPU binds at once, and what is trained stays whole: \
-             choose training.method lora, device cpu, or a smaller model.",
-            weight.0,
-            bytes(weight)
-        ));
-    }
     if total_steps < 10 {
         warnings.push(format!(
             "Only {} training steps: more epochs, more rows or a smaller batch may be needed to learn anything.",

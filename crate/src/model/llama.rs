@@ -224,6 +224,11 @@ impl Llama {
         out
     }
 
+    /// Every tensor of every weight: [`Self::params_mut`] with those in parts part by part.
+    pub fn pieces_mut(&mut self) -> Vec<&mut Param> {
+        self.params_mut().into_iter().flat_map(Param::pieces).collect()
+    }
+
     /// Starts recording for one backward pass.
     pub fn track(&mut self) {
         self.params_mut().into_iter().for_each(Param::track);
