@@ -27,7 +27,7 @@ export class Paddock {
 
   /**
    * Starts an engine and opens a base model. Its weights are read with the first plugin, or when it is asked by itself.
-   * @throws {PaddockError} a browser that starts no worker, an address without a model, a model that is no LLaMA, a device that is not there
+   * @throws {PaddockError} a browser that starts no worker, an address without a model, one that the token may not read, a model that is no LLaMA, a device that is not there
    */
   static open(options?: OpenOptions): Promise<Paddock>;
 
@@ -89,6 +89,12 @@ export interface OpenOptions extends UnderWay {
   quantization?: 'auto' | 'none' | 'q4_0' | 'q4_1' | 'q8_0';
   /** Another hub with the same addresses, such as a mirror; `https://huggingface.co` by default. */
   endpoint?: string;
+  /**
+   * An access token of the hub, for a gated or private base and for plugins that lie there. It is sent to `endpoint`'s own site alone
+   * (browsers leave it out where the hub sends them on to another), kept as long as this Paddock, stored nowhere and in no message. Ask the
+   * person for theirs: one that is written into a page is everybody's.
+   */
+  token?: string;
 }
 
 export interface AddOptions extends UnderWay {

@@ -37,7 +37,7 @@ const KINDS = {
 };
 
 const UNDER_WAY = /** @type {const} */ ({ signal: 'signal', onProgress: 'call' });
-const OPEN = /** @type {const} */ ({ ...UNDER_WAY, base: 'any', name: 'text', device: 'text', quantization: 'text', endpoint: 'text' });
+const OPEN = /** @type {const} */ ({ ...UNDER_WAY, base: 'any', name: 'text', device: 'text', quantization: 'text', endpoint: 'text', token: 'text' });
 const ADD = /** @type {const} */ ({ ...UNDER_WAY, id: 'text', name: 'text' });
 /** How answers are made; the engine knows the ranges. */
 const SAMPLING = /** @type {const} */ ({
@@ -66,6 +66,8 @@ export class Paddock {
   #model;
   /** What plugins are opened with. @type {{ device: string, quantization: string | null }} */
   #held;
+  /** @type {import('./app/remote.js').HubOptions} */
+  #hub;
   /** @type {import('./protocol.js').PluginInfo[]} */
   #plugins = [];
   /** Whether the engine's current model is the base by itself. */
@@ -74,24 +76,27 @@ export class Paddock {
   /**
    * @param {symbol} key @param {Requests} requests @param {import('./protocol.js').Environment} environment
    * @param {import('./protocol.js').ModelSummary} model @param {{ device: string, quantization: string | null }} held
+   * @param {import('./app/remote.js').HubOptions} hub
    */
-  constructor(key, requests, environment, model, held) {
+  constructor(key, requests, environment, model, held, hub) {
     if (key !== KEY) throw new PaddockError('A Paddock is not made with `new`.', 'Write `await Paddock.open({ base: "starter" })`.');
     this.#requests = requests;
     this.#environment = environment;
     this.#model = model;
     this.#held = held;
+    this.#hub = hub;
   }
 
   /** @param {OpenOptions} [options] @returns {Promise<Paddock>} */
   static async open(options = {}) {
-    const { base = 'starter', name, device = 'auto', quantization = null, endpoint = HUB, signal, onProgress } = checked(options, OPEN);
+    const { base = 'starter', name, device = 'auto', quantization = null, endpoint, token, signal, onProgress } = checked(options, OPEN);
     if (!DEVICES.includes(device)) throw new PaddockError(`device: expected ${DEVICES.join(' or ')}, got ${shown(device)}.`, 'Leave it out to let Paddock choose.');
     const [here, there] = [globalThis.location?.origin, new URL(import.meta.url).origin];
     if (here !== there) {
       const advice = 'Copy the built folder onto the own site of the page, or let its server pass requests on to it, and import paddock.js from there.';
       throw new PaddockError(`Paddock's module comes from ${there}, the page from ${here}: browsers start workers from a page's own site alone.`, advice);
     }
+    const hub = { endpoint: endpoint ?? HUB, token: token ?? null };
     signal?.throwIfAborted();
     /** @param {Progress} progress */
     const progress = (progress) => tell(onProgress, progress);
@@ -103,14 +108,14 @@ export class Paddock {
     signal?.addEventListener('abort', abort, { once: true });
     try {
       progress({ phase: 'starting', done: 0, total: 0 });
-      const [folder] = await Promise.all([baseFiles(base, { endpoint, signal: either, progress }), requests.started]);
+      const [folder] = await Promise.all([baseFiles(base, { ...hub, signal: either, progress }), requests.started]);
       /** @type {import('./protocol.js').Environment} */
       const environment = await answerOf(requests, 'environment', { type: 'inspect' });
       if (device !== 'auto' && !environment.devices.some(({ id }) => id === device)) {
         throw new PaddockError(`device: there is no ${device} here.`, [...environment.notes, 'Leave `device` out to let Paddock choose.'].join(' '));
       }
       const model = await answerOf(requests, 'model_opened', { type: 'open_model', name: name || folder.name || 'base' }, folder.files);
-      return new Paddock(KEY, requests, environment, model, { device, quantization });
+      return new Paddock(KEY, requests, environment, model, { device, quantization }, hub);
     } catch (error) {
       over.abort();
       requests.end(new PaddockError('This Paddock could not be opened.', 'Open another one.'));
@@ -124,7 +129,7 @@ export class Paddock {
   async addPlugin(source, options = {}) {
     const { id = null, name = null, signal, onProgress } = checked(options, ADD);
     signal?.throwIfAborted();
-    const fetched = pluginFiles(source, { signal, progress: (progress) => tell(onProgress, progress) });
+    const fetched = pluginFiles(source, { ...this.#hub, signal, progress: (progress) => tell(onProgress, progress) });
     fetched.catch(() => {});
     return this.#requests.inTurn(async () => {
       const files = await fetched;

@@ -92,13 +92,16 @@ export type Column = { name: string,
 values: Array<[string, number]>,
 numeric: boolean, };
 
-export type Plan = { device: string, labels: Array<string>,
+export type Plan = { device: string,
+precision: Precision, labels: Array<string>,
 shape: string, columns: { [key in string]: string },
 examples: Array<Preview>, train_rows: number, validation_rows: number,
 skipped_rows: number, total_steps: number, trainable_parameters: number, total_parameters: number,
 weight_bytes: number, training_bytes: number, activation_bytes: number,
 metrics: Array<MetricInfo>,
 config: RawConfig, config_yaml: string, warnings: Array<string>, };
+
+export type Precision = "f32" | "f16";
 
 export type Preview = { row: number,
 given: string,

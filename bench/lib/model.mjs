@@ -86,7 +86,7 @@ export function tokenizer() {
 }
 
 /** mulberry32: numbers in [0, 1), the same everywhere. */
-function random(seed) {
+export function random(seed) {
   return () => {
     seed = (seed + 0x6d2b79f5) | 0
     let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)

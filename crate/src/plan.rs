@@ -4,7 +4,7 @@ use crate::{
     config::{Config, Method, Quantization, TARGET_MODULES, Task},
     device::Opened,
     error::Result,
-    event::Plan,
+    event::{Plan, Precision},
     kernels::{keeps_weights, queries_at_once},
     model::{HeadKind, Llama, LlamaConfig},
     prepare::{Rows, packs},
@@ -58,17 +58,6 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, to
         ));
     }
     let bytes = |(name, shape): &(String, Vec<usize>)| packing.bytes(weights, name, shape, half);
-    let limit = opened.binding();
-    if config.training.method == Method::Full
-        && let Some(weight) = shapes.iter().find(|weight| bytes(weight) > limit)
-    {
-        warnings.push(format!(
-            "{} takes {} bytes, more than the {limit} that this GPU binds at once, and what is trained stays whole: \
-             choose training.method lora, device cpu, or a smaller model.",
-            weight.0,
-            bytes(weight)
-        ));
-    }
     if total_steps < 10 {
         warnings.push(format!(
             "Only {} training steps: more epochs, more rows or a smaller batch may be needed to learn anything.",
@@ -84,6 +73,7 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, to
     warnings.extend(opened.memory().and_then(|there| too_large(config, needed, there)));
     Ok(Plan {
         device: opened.info.id.clone(),
+        precision: if half { Precision::F16 } else { Precision::F32 },
         labels: labels.to_vec(),
         shape: rows.shape.as_str().to_owned(),
         columns: rows.columns.clone(),

@@ -96,7 +96,7 @@ function plan(config) {
   const epochs = config.training.num_epochs ?? 2;
   const steps = config.training.max_steps ?? Math.max(1, Math.round((train / batch) * epochs));
   return {
-    type: 'plan', shape: config.data.shape ?? fitsOf(data.header).find((one) => one.task === task)?.shape ?? 'text-label', columns, examples: examples(task, columns), device: config.device === 'gpu' ? 'gpu' : 'cpu', labels, train_rows: train, validation_rows: held, skipped_rows: data.skipped, total_steps: steps,
+    type: 'plan', shape: config.data.shape ?? fitsOf(data.header).find((one) => one.task === task)?.shape ?? 'text-label', columns, examples: examples(task, columns), device: config.device === 'gpu' ? 'gpu' : 'cpu', precision: config.device === 'gpu' && config.training.mixed_precision !== 'no' ? 'f16' : 'f32', labels, train_rows: train, validation_rows: held, skipped_rows: data.skipped, total_steps: steps,
     trainable_parameters: 84_480, total_parameters: 2_293_760, weight_bytes: 9_175_040, training_bytes: 1_351_680, activation_bytes: 21_400_000,
     metrics: SCENARIOS.find(({ id }) => id === task)?.[regression ? 'number_metrics' : 'metrics'] ?? [],
     config: parseYaml(yaml(config), 'run.yaml'), config_yaml: yaml(config),

@@ -6,10 +6,11 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { repoOf } from '../../www/app/hub.js'
+import { repoOf, tokenOf } from '../../www/app/hub.js'
 import { Sha256 } from '../../www/app/sha256.js'
 import { copyPage } from './fake.mjs'
 import { openPage } from './harness.mjs'
+import { serve } from './serve.mjs'
 import { at, go } from './steps.mjs'
 
 const COMMIT = '0123456789abcdef0123456789abcdef01234567'
@@ -77,6 +78,11 @@ async function ask(page, repo) {
 test('names of repositories, typed or pasted', () => {
   for (const text of ['org/tiny', ' org/tiny ', 'https://huggingface.co/org/tiny', 'https://huggingface.co/org/tiny/tree/main', 'https://hf.co/org/tiny/']) assert.equal(repoOf(text), 'org/tiny')
   for (const text of ['', 'tiny', 'a/b/c', '../b', 'a/..', 'a b/c', 'https://elsewhere.example/a/b', 'a/b?c']) assert.equal(repoOf(text), null, text)
+})
+
+test('access tokens, typed or pasted', () => {
+  for (const [text, token] of [['', ''], ['  ', ''], [' hf_AbC123\n', 'hf_AbC123']]) assert.equal(tokenOf(text), token)
+  for (const text of ['hf_a b', 'hf_a\nX-Other: 1', 'hf_ä', 'x'.repeat(513)]) assert.equal(tokenOf(text), null, text)
 })
 
 test('SHA-256 in parts is SHA-256', () => {
@@ -168,5 +174,90 @@ test('a download can be stopped and goes on where it was', async (t) => {
   const again = server.seen()
   assert.ok(again.filter((line) => line.includes(WEIGHTS)).every((line) => line.includes('bytes=')), again.join('\n'))
   assert.ok(!again.some((line) => line.includes('config.json')), 'what was whole stays')
+  forget(page)
+})
+
+test('a token opens what is gated, goes to the hub alone and is stored nowhere', async (t) => {
+  /** Who heard which token. */
+  const heard = { hub: [], elsewhere: [] }
+  /** As the hub and its store let pages of other sites read them. */
+  const allows = (who, request, response) => {
+    response.setHeader('access-control-allow-origin', '*')
+    response.setHeader('access-control-expose-headers', 'x-error-code')
+    if (request.method === 'OPTIONS') return response.writeHead(204, { 'access-control-allow-headers': 'authorization, range' }).end(), true
+    heard[who].push(request.headers.authorization ?? '')
+    return false
+  }
+  const elsewhere = await serve('.', 0, (request, response) => {
+    if (!allows('elsewhere', request, response)) response.writeHead(200, { 'content-length': FILES[WEIGHTS].length }).end(FILES[WEIGHTS])
+    return true
+  })
+  t.after(() => elsewhere.close())
+  const inner = hub()
+  const far = await serve('.', 0, (request, response) => {
+    if (allows('hub', request, response)) return true
+    const refuse = (status, code) => (response.writeHead(status, code ? { 'x-error-code': code } : {}).end(), true)
+    const { authorization } = request.headers
+    if (authorization === 'Bearer hf_wrong') return refuse(401)
+    if (request.url.startsWith('/api/models/org/none')) return authorization ? refuse(404, 'RepoNotFound') : refuse(401, 'RepoNotFound')
+    // What a gated model is made of everybody may know.
+    if (request.url.includes('/resolve/') && authorization !== 'Bearer hf_good') return refuse(authorization ? 403 : 401, 'GatedRepo')
+    if (request.url.endsWith(`/${WEIGHTS}`)) return response.writeHead(302, { location: `${elsewhere.url}blob` }).end(), true
+    return inner.first(request, response)
+  })
+  t.after(() => far.close())
+  const page = await open(t, inner)
+  await page.evaluate((url) => localStorage.setItem('paddock.hub', JSON.stringify(url.replace(/\/$/, ''))), far.url)
+  const host = new URL(far.url).host
+
+  for (const [token, repo, says] of [
+    ['', 'org/tiny', `org/tiny is gated: its owner gives access on request. Accept its conditions at ${host}/org/tiny, then enter an access token`],
+    ['hf_wrong', 'org/tiny', `${host} does not take this access token`],
+    ['hf_reader', 'org/tiny', 'Your token may not read org/tiny'],
+    ['', 'org/none', 'no public model org/none'],
+    ['hf_reader', 'org/none', 'no model org/none that your token may read'],
+  ]) {
+    await at(page, 'hub-token').fill(token)
+    await ask(page, repo)
+    await at(page, 'hub-failed').filter({ hasText: says }).waitFor({ timeout: 20_000 }).catch(async (error) => assert.fail(`${token}: ${await at(page, 'hub-failed').allTextContents()}: ${error.message}`))
+    assert.equal(await at(page, 'hub-models').locator('li').count(), 0)
+  }
+  assert.deepEqual(heard.elsewhere, [])
+
+  heard.hub.length = 0
+  await at(page, 'hub-token').fill('hf_two words')
+  await ask(page, 'org/tiny')
+  assert.match(await at(page, 'hub-token').evaluate((field) => field.validationMessage), /hf_…/)
+  assert.deepEqual(heard.hub, [], 'it is not even asked for')
+
+  await at(page, 'hub-token').fill(' hf_good ')
+  await ask(page, 'org/tiny')
+  await at(page, 'model-summary').filter({ hasText: 'org/tiny' }).waitFor()
+  assert.ok(heard.hub.length >= 4 && heard.hub.every((token) => token === 'Bearer hf_good'), heard.hub.join())
+  assert.ok(heard.elsewhere.length >= 1 && heard.elsewhere.every((token) => token === ''), heard.elsewhere.join())
+
+  assert.deepEqual(await at(page, 'hub-token').evaluate(({ type, autocomplete }) => [type, autocomplete]), ['password', 'off'])
+  const stored = await page.evaluate(async () => {
+    const texts = [JSON.stringify({ ...localStorage }), JSON.stringify({ ...sessionStorage }), document.cookie, location.href]
+    const walk = async (folder) => {
+      for await (const handle of folder.values()) {
+        texts.push(handle.name)
+        if (handle.kind === 'directory') await walk(handle)
+        else texts.push(await (await handle.getFile()).text())
+      }
+    }
+    await walk(await navigator.storage.getDirectory())
+    return texts.join('\n')
+  })
+  assert.ok(stored.includes('org/tiny') && !stored.includes('hf_good'))
+
+  await page.reload()
+  await page.getByTestId('device-reason').filter({ hasText: /./ }).waitFor()
+  await go(page, 'model')
+  assert.equal(await at(page, 'hub-token').inputValue(), '')
+  heard.hub.length = 0
+  await at(page, 'hub-open-org/tiny').click()
+  await at(page, 'model-summary').filter({ hasText: 'org/tiny' }).waitFor()
+  assert.deepEqual(heard.hub, [], 'what was fetched opens without it')
   forget(page)
 })

@@ -22,6 +22,7 @@ test('from machine to result, with a pause in between', async (t) => {
   await at(page, 'next-data').click()
   await at(page, 'plan').waitFor()
   assert.equal(await at(page, 'field-batch_size').getAttribute('placeholder'), 'Default: 8', 'defaults come from the plan')
+  assert.equal(await at(page, 'plan-precision').textContent(), '32 bits')
   await fill(page, { max_steps: 40, method: 'full' })
   await at(page, 'field-r').waitFor({ state: 'hidden' })
   await fill(page, { method: 'lora' })

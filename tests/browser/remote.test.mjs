@@ -122,10 +122,56 @@ test('a plugin by its address, and models of the hub by their pages', async (t) 
   server.seen()
   assert.deepEqual(await hub('/org/private'), ['main', 'org/private'], 'a browser that stores nothing fetches it all the same')
   assert.ok(server.seen().every((url) => url.startsWith('/org/private/resolve/main/')))
-  await assert.rejects(open('/org/none'), refused(/There is no public model org\/none/, /downloaded/))
+  await assert.rejects(open('/org/none'), refused(/There is no public model org\/none/, /`token`/))
   const stop = new AbortController()
   const silent = Paddock.open({ base: `${endpoint}/org/silent`, endpoint, signal: stop.signal })
   setTimeout(() => stop.abort(), 20)
   await assert.rejects(silent, aborted)
   assert.ok(workers.filter(({ name }) => name === 'paddock-hub').every(({ over }) => over), 'each of the workers that fetch is ended')
+})
+
+test('a token is sent to the hub alone, also for plugins, and no message shows it', async (t) => {
+  const heard = []
+  const said = () => heard.splice(0)
+  const at = async (name, answer) => {
+    const server = await serve('.', 0, (request, response) => {
+      const { authorization } = request.headers
+      heard.push(`${name} ${authorization ?? '-'}`)
+      const [status, headers = {}] = answer(request.url, authorization)
+      response.writeHead(status, { 'content-type': 'application/octet-stream', ...headers }).end('{}')
+      return true
+    })
+    t.after(() => server.close())
+    return server.url.replace(/\/$/, '')
+  }
+  const elsewhere = await at('elsewhere', () => [200])
+  const endpoint = await at('hub', (url, authorization) => {
+    if (authorization !== 'Bearer hf_good') return [authorization ? 403 : 401]
+    return url.endsWith('.safetensors') ? [302, { location: `${elsewhere}/weights` }] : [200]
+  })
+  const base = `${endpoint}/org/tiny/tree/v2`
+
+  const paddock = await opened(t, { base, endpoint, token: ' hf_good ' })
+  assert.deepEqual(paddock.model().files, ['config.json', 'tokenizer_config.json', 'chat_template.jinja', 'generation_config.json', 'tokenizer.json', 'model.safetensors'])
+  const came = said()
+  assert.deepEqual([...new Set(came)].sort(), ['elsewhere -', 'hub Bearer hf_good'], 'where the hub sends on to another site the token stays behind')
+  await paddock.addPlugin(`${endpoint}/org/adapter`, { id: 'adapter' })
+  assert.deepEqual([...new Set(said())].sort(), ['elsewhere -', 'hub Bearer hf_good'])
+  await paddock.addPlugin(`${elsewhere}/spam.zip`)
+  assert.deepEqual(said(), ['elsewhere -'], 'it is the hub\'s, and no other server\'s')
+
+  looked()
+  await opened(t, { base: `${endpoint}/org/tiny`, endpoint, token: 'hf_good' })
+  const worker = workers.filter(({ name }) => name === 'paddock-hub').at(-1)
+  assert.equal(worker.asked, `org/tiny ${endpoint} hf_good`)
+
+  for (const [token, message, advice] of [
+    [undefined, /v2\/config\.json: HTTP 401/, /`token`/],
+    ['hf_wrong', /v2\/config\.json: HTTP 403/, /does not let this token read it/],
+    ['hf_two words', /^token: expected an access token/, /Copy it again/],
+    ['hf_line\nX-Other: 1', /^token: expected an access token/, /Copy it again/],
+    [5, /^token: expected a text/],
+  ]) {
+    await assert.rejects(Paddock.open({ base, endpoint, token }), (error) => refused(message, advice)(error) && !/hf_[wtl]/.test(error.message + error.advice))
+  }
 })

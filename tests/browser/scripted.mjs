@@ -119,7 +119,8 @@ class ScriptedWorker extends EventTarget {
     this.#begin('applying', ...work)
   }
 
-  hub({ fetch, endpoint }) {
+  hub({ fetch, endpoint, token }) {
+    this.asked = [fetch, endpoint, token].join(' ').trim()
     asked.push({ type: 'hub', id: `${fetch} ${endpoint}` })
     if (fetch === 'org/silent') return
     if (fetch === 'org/none') return this.say({ failed: { key: 'not_found', params: { repo: fetch } } })

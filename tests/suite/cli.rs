@@ -248,7 +248,8 @@ fn a_validation_file_is_held_out_as_it_is() {
     folder.write("held.csv", fixture::reviews(20));
     let run = folder.train("reviews.csv", &["--validation_file", "held.csv", "--max_steps", "2"]);
     assert_eq!(run.result()["rows"], 20);
-    assert_eq!(run.events("plan")[0]["train_rows"], 120);
+    let plan = &run.events("plan")[0];
+    assert_eq!([&plan["train_rows"], &plan["device"], &plan["precision"]], [&json!(120), &json!("cpu"), &json!("f32")]);
     let opened = run.events("data_opened");
     assert_eq!([&opened[0]["held_out"], &opened[1]["held_out"]], [&json!(false), &json!(true)]);
 }

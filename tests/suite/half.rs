@@ -3,17 +3,20 @@
 
 #![allow(clippy::disallowed_methods)]
 
-use std::{rc::Rc, sync::OnceLock};
+use std::{collections::BTreeMap, rc::Rc, sync::OnceLock};
 
 use burn::tensor::{Device, Tensor};
 use paddock::{
     adapter,
     batch::{Batch, Targets},
     config::{Config, DeviceChoice, LoraConfig, RawConfig},
+    data::Shape,
     device::{self, Opened},
-    event::DeviceInfo,
+    event::{DeviceInfo, Precision},
     model::{HeadKind, Llama, LlamaConfig},
+    plan::plan,
     platform::{Memory, NamedFile},
+    prepare::Rows,
     rng,
     train::{GradScaler, Trainer},
     weights::{
@@ -263,6 +266,16 @@ fn a_frozen_base_is_held_in_16_bits() {
 
 #[test]
 fn the_setting_takes_what_the_device_has() {
+    let weights = weights(config(false), HeadKind::CausalLm, DType::F32, 0.05);
+    let rows = Rows {
+        shape: Shape::PromptCompletion,
+        columns: BTreeMap::new(),
+        train: Vec::new(),
+        validation: Vec::new(),
+        labels: Vec::new(),
+        skipped: 0,
+        warnings: Vec::new(),
+    };
     let opened = |id: &str, software, features: &[&str]| {
         let info = DeviceInfo {
             id: id.into(),
@@ -274,7 +287,11 @@ fn the_setting_takes_what_the_device_has() {
         };
         Opened::new(Device::flex(), info)
     };
-    let config = |yaml: &str| Config::resolve(&RawConfig::from_yaml(yaml, "run.yaml").expect("yaml")).expect("valid");
+    let config = |yaml: &str| {
+        let mut raw = RawConfig::from_yaml(yaml, "run.yaml").expect("yaml");
+        raw.set("task", "text-generation").expect("a key");
+        Config::resolve(&raw).expect("valid")
+    };
     let (cpu, card) = (opened("cpu", false, &[]), opened("gpu", false, &["shader-f16"]));
     let (soft, old) = (opened("gpu", true, &["shader-f16"]), opened("gpu", false, &["subgroups"]));
     for (yaml, expected) in [
@@ -286,6 +303,11 @@ fn the_setting_takes_what_the_device_has() {
     ] {
         let config = config(yaml);
         assert_eq!([&cpu, &card, &soft, &old].map(|opened| opened.half(&config).ok()), expected, "{yaml}");
+        for (opened, expected) in [&cpu, &card, &soft, &old].into_iter().zip(expected) {
+            let said = plan(&config, &weights, opened, &rows, 20).ok().map(|plan| plan.precision);
+            let expected = expected.map(|half| if half { Precision::F16 } else { Precision::F32 });
+            assert_eq!(said, expected, "{yaml} on {}", opened.info.id);
+        }
     }
     let error = old.half(&config("training: {mixed_precision: fp16}")).expect_err("no shader-f16").to_string();
     assert!(error.contains("training.mixed_precision") && error.contains("shader-f16"), "{error}");

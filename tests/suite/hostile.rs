@@ -1,25 +1,35 @@
 //! Damaged and hostile files: the readers of headers and configurations answer with an error or a model, never with a
 //! panic, and allocate in proportion to the file.
 
+use std::{
+    collections::HashMap,
+    io::{Cursor, Write},
+};
+
 use ::parquet::{
     basic::{Compression, GzipLevel},
     file::properties::WriterVersion,
 };
 use paddock::{
-    adapter::PeftConfig,
+    adapter::{AdapterFiles, PeftConfig},
     config::{Config, RawConfig},
     data::Table,
+    event::Metrics,
     model::LlamaConfig,
-    platform::NamedFile,
+    platform::{Memory, NamedFile},
+    plugin::Manifest,
     rng,
-    tokenizer::{SpecialIds, Tokenizer, TokenizerConfig, tokenizer_model_json},
+    sweep::{Base, Planner, SweepFile},
+    tokenizer::{ChatTemplate, Message, SpecialIds, Tokenizer, TokenizerConfig, tokenizer_model_json},
     weights::{
+        Shards,
         gguf::{GgufModel, read_vocab},
-        safetensors::Header,
+        safetensors::{DType, Header, write},
     },
 };
 use pollster::block_on;
 use rand::Rng;
+use serde_json::{Value, json};
 
 use crate::{formats::Sparse, golden::fixture, memory::peak, parquet};
 
@@ -240,5 +250,152 @@ fn parquet_files() {
     Target::new("Parquet", &seeds).bombard(|bytes| {
         let Ok(table) = Table::read("data.parquet", bytes) else { return false };
         (0..table.len()).all(|row| table.row_number(row) > 0) && !table.columns.is_empty()
+    });
+}
+
+/// What it holds at most is bounded by the sandbox, not by its length: 64 MiB of text, while it grows.
+#[test]
+fn chat_templates() {
+    let chats: Value = serde_json::from_slice(&fixture("tokenizers/chat.json")).expect("JSON");
+    let tokens =
+        json!({"bos_token": chats["bos_token"], "eos_token": chats["eos_token"], "unk_token": chats["unk_token"]});
+    let config = TokenizerConfig::from_json_bytes(tokens.to_string().as_bytes()).expect("tokens");
+    let messages = [Message::new("user", "Hi there"), Message::new("assistant", "Hello to you.")];
+    let renders = |source: &[u8]| {
+        // 23 July 2024, 9:05:07.
+        let template =
+            ChatTemplate::new("tokenizer_config.json", &String::from_utf8_lossy(source), &config, 1_721_725_507);
+        template.is_ok_and(|template| template.render(&messages, true).is_ok())
+    };
+    let templates = chats["templates"].as_object().expect("templates").values();
+    let seeds: Vec<Vec<u8>> = templates.filter_map(|source| Some(source.as_str()?.as_bytes().to_vec())).collect();
+    assert!(seeds.len() > 3);
+    Target { any: 256 << 20, ..Target::new("chat template", &seeds) }.bombard(renders);
+}
+
+#[test]
+fn tokenizer_configurations() {
+    let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
+    let seeds = [
+        json!({
+            "bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "</s>", "pad_token": null, "add_bos_token": true,
+            "legacy": false, "chat_template": template,
+            "added_tokens_decoder": {"0": {"content": "<unk>", "special": true}, "700": {"content": "<pad>", "normalized": false}},
+        }),
+        json!({"unk_token": "<unk>", "chat_template": [{"name": "default", "template": template}, {"name": "tool_use", "template": "x"}]}),
+    ];
+    let seeds = seeds.map(|json| json.to_string().into_bytes());
+    Target::new("tokenizer_config.json", &seeds).bombard(|json| {
+        TokenizerConfig::from_json_bytes(json)
+            .is_ok_and(|config| config.chat_template(None).is_ok_and(|found| found.is_some()))
+    });
+}
+
+/// One that has every key.
+fn manifest() -> Vec<u8> {
+    let json = json!({
+        "format": 1, "id": "spam", "name": "Spam or not", "scenario": "text-classification", "shape": "text-label",
+        "labels": ["ham", "spam"], "template": "{text}", "before": null, "after": Metrics::default(),
+        "base": {"name": "starter", "fingerprint": {"config.json": "00ff", "tokenizer.json": "11ee"}},
+    });
+    json.to_string().into_bytes()
+}
+
+#[test]
+fn plugin_manifests() {
+    let base = ("tokenizer.json".to_owned(), "11ee".to_owned());
+    Target::new("plugin.json", &[manifest()]).bombard(|json| {
+        Manifest::read(json).is_ok_and(|manifest| manifest.check_base("starter", std::slice::from_ref(&base)).is_ok())
+    });
+}
+
+#[test]
+fn sweep_files() {
+    let grid = "base: {training: {learning_rate: 0.002, max_steps: 40}}\nstrategy: grid\nspace:\n  \
+        training.learning_rate: [0.001, 2e-3, 0.004]\n  training.batch_size: [8, 16]\n  lora.target_modules: [[q_proj, v_proj], [k_proj]]\n";
+    let seeds = [fixture("../../crate/configs/spam-sweep.yaml"), grid.into()];
+    // A thousand settings at most, whatever the file's length.
+    Target { any: 8 << 20, ..Target::new("sweep.yaml", &seeds) }.bombard(|yaml| {
+        let Ok(mut file) = SweepFile::from_yaml(&String::from_utf8_lossy(yaml), "sweep.yaml") else { return false };
+        let base = match file.base.take() {
+            Some(Base::Inline(base)) => *base,
+            _ => RawConfig::default(),
+        };
+        Planner::new(&file.over(base)).is_ok()
+    });
+}
+
+#[test]
+fn weight_indexes() {
+    let shard = |name: &str, tensors: &[&str]| {
+        let tensors: Vec<_> = tensors.iter().map(|tensor| ((*tensor).to_owned(), vec![2], vec![1.0, 2.0])).collect();
+        (name.to_owned(), write(&tensors, DType::F32))
+    };
+    let shards = [shard("model-1.safetensors", &["a", "c"]), shard("model-2.safetensors", &["b"])];
+    let map = json!({"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"});
+    let seeds = [json!({"metadata": {"total_size": 24}, "weight_map": map}).to_string().into_bytes()];
+    Target::new("model.safetensors.index.json", &seeds).bombard(|index| {
+        let file = |(name, bytes): &(String, Vec<u8>)| {
+            (name.clone(), NamedFile { name: name.clone(), blob: Box::new(Memory(bytes.clone())) })
+        };
+        let mut files: HashMap<String, NamedFile> = shards.iter().map(file).collect();
+        let opened = block_on(Shards::open("model.safetensors.index.json", index, &mut files));
+        opened.is_ok_and(|shards| block_on(shards.tensor("a")).is_ok())
+    });
+}
+
+#[test]
+fn tables() {
+    let squad = json!({"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": "Ada wrote it in 1843.", "qas": [
+        {"id": "1", "question": "Who wrote it?", "answers": [{"text": "Ada", "answer_start": 0}]},
+        {"id": "2", "question": "When?", "answers": [{"text": "1843", "answer_start": 16}]},
+    ]}]}]});
+    let chat = json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]});
+    for (name, text) in [
+        ("data.csv", "text,label\n\"a \"\"good\"\" film, they say\",good\n\"two\nlines\",bad\nplain,good\n".to_owned()),
+        ("semicolons.csv", "text;label\r\na good film;good\r\na bad, bad film;bad\r\n".to_owned()),
+        ("data.tsv", "text\tlabel\na good film\tgood\na bad film\tbad\n".to_owned()),
+        ("data.jsonl", format!("{chat}\n{}\n{chat}\n", json!({"messages": [], "n": 1.5}))),
+        (
+            "data.json",
+            json!([{"text": "a good film", "label": 1}, {"text": "a bad \u{e9}", "label": null}]).to_string(),
+        ),
+        ("squad.json", squad.to_string()),
+        ("data.txt", "First line\n\nsecond \u{1f44d} line\nthird\n".to_owned()),
+    ] {
+        let seeds = [text.into_bytes()];
+        let whole = Table::read(name, &seeds[0]).expect(name);
+        let (columns, rows) = (whole.columns.clone(), whole.len());
+        // Cells are texts of their own.
+        Target { per_byte: 64, any: 256 << 10, ..Target::new(name, &seeds) }.bombard(|bytes| {
+            Table::read(name, bytes).is_ok_and(|table| {
+                // Any text is a table of some kind.
+                (0..table.len()).all(|row| table.row_number(row) > 0) && table.columns == columns && table.len() >= rows
+            })
+        });
+    }
+}
+
+#[test]
+fn plugin_archives() {
+    let weights = [("base_model.model.score.weight".to_owned(), vec![2, 2], vec![1.0; 4])];
+    let files = [
+        ("adapter_config.json", fixture("lora/adapter/adapter_config.json")),
+        ("adapter_model.safetensors", write(&weights, DType::F32)),
+        ("plugin.json", manifest()),
+        ("run.yaml", fixture("../../crate/configs/sentiment-lora.yaml")),
+        ("config.json", fixture("classify/config.json")),
+    ];
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, bytes) in &files {
+        zip.start_file(*name, stored).expect("a file");
+        zip.write_all(bytes).expect("its content");
+    }
+    let seeds = [zip.finish().expect("an archive").into_inner()];
+    // Its directory says how many entries there are, and room is made for them: an entry for each byte at most.
+    Target { per_byte: 512, ..Target::new("a plugin's zip", &seeds) }.bombard(|bytes| {
+        let file = NamedFile { name: "plugin.zip".into(), blob: Box::new(Memory(bytes.to_vec())) };
+        block_on(AdapterFiles::read(vec![file])).is_ok_and(|files| files.is_some_and(|files| files.manifest.is_some()))
     });
 }

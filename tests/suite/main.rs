@@ -13,6 +13,7 @@ mod hub;
 mod memory;
 mod packing;
 mod parquet;
+mod parts;
 mod plan;
 mod plugins;
 mod protocol;

@@ -12,7 +12,7 @@ use paddock::{
     model::{HeadKind, LlamaConfig},
     rng,
     storage::MemoryStorage,
-    train::Trainer,
+    train::{Trainer, forward},
     weights::{Packing, ggml::GgmlType, safetensors::DType},
 };
 use pollster::block_on;
@@ -161,6 +161,40 @@ fn rows_within_a_models_length_are_not_stretched_by_packing() {
         assert_same("dynamic", &of(&[(whole.clone(), 1.0)]), &expected, 1e-4);
         let stretched = of(&[(Batch { longest: 16, ..whole.clone() }, 1.0)]);
         assert!(apart(&stretched, &expected).0 > 1e-3);
+    }
+}
+
+/// Nor by what the rows are padded to, so that a batch learns what transformers makes of it, where rows are padded to the longest.
+#[test]
+fn rows_within_a_models_length_are_not_stretched_by_padding() {
+    let changes = json!({"max_position_embeddings": 8, "rope_scaling": {"rope_type": "dynamic", "factor": 8.0}});
+    for (lengths, longest) in [([8, 7, 3], 8), ([5, 20, 11], 20)] {
+        let rows = rows(&lengths);
+        let bare = Batch::new(&rows, &[0, 1, 2], longest, 0);
+        let padded = Batch::new(&rows, &[0, 1, 2], 64, 0);
+        assert_eq!((bare.seq, bare.longest, padded.seq, padded.longest), (longest, longest, 32, longest));
+        for (device, recompute) in devices().into_iter().flat_map(|device| [(device.clone(), false), (device, true)]) {
+            let of = |batch: &Batch| {
+                learnt(trainer(&changes, Packing::Stored, false, recompute, &device), &[(batch.clone(), 1.0)])
+            };
+            let expected = of(&bare);
+            assert_same("padded", &of(&padded), &expected, 1e-4);
+            assert!(apart(&of(&Batch { longest: 32, ..padded.clone() }), &expected).0 > 1e-3);
+            let (bare, padded) = (bare.split(2), padded.split(2));
+            let parts =
+                |parts: &[(Batch, f64)]| learnt(trainer(&changes, Packing::Stored, false, recompute, &device), parts);
+            assert_same("in parts", &parts(&padded), &parts(&bare), 1e-4);
+
+            let head = HeadKind::Classification;
+            let model = load(&weights(config(&changes), head, DType::F32, 0.3), head, Packing::Stored, false, &device);
+            let logits =
+                |batch: &Batch| forward(&model, batch, &device, false).into_data().try_into_vec::<f32>().expect("f32");
+            let [bare, padded] = [longest, 64].map(|most| logits(&Batch::new(&rows, &[0, 1, 2], most, 0)));
+            assert_eq!(bare.len(), 9);
+            bare.iter()
+                .zip(&padded)
+                .for_each(|(bare, padded)| assert!((bare - padded).abs() < 1e-4, "{bare} {padded}"));
+        }
     }
 }
 

@@ -43,6 +43,7 @@ fn the_page_has_the_engines_types() {
         AdapterSummary,
         Column,
         Plan,
+        Precision,
         Preview,
         Calibration,
         Measured,

@@ -1,13 +1,15 @@
 // @ts-check
 /**
  * Fetches models from the hub into the browser's private file system (OPFS): resumed where a connection broke, checked
- * by length and hash, never fetched twice. It sends a repository's name to the hub and nothing else to anybody.
+ * by length and hash, never fetched twice. It sends a repository's name, and the access token that a person gave, to the hub and nothing else
+ * to anybody. The token is in the message that asks for a model, and stored nowhere.
  *
- * Takes `{fetch: repo, endpoint}`, `{cancel}`, `{list}`, `{open: repo}` and `{remove: repo}`; gives `{progress}`, `{opened}`, `{models}`, `{failed}`.
+ * Takes `{fetch: repo, endpoint, token}`, `{cancel}`, `{list}`, `{open: repo}` and `{remove: repo}`; gives `{progress}`, `{opened}`, `{models}`, `{failed}`.
  * The folder `hub` holds `blobs/` by the hub's own names of contents and `models/` with a list of each model's files.
  *
  * @typedef {{ name: string, oid: string, size: number, sha256: string | null }} Entry
  * @typedef {{ repo: string, commit: string, files: Entry[] }} Model
+ * @typedef {{ repo: string, endpoint: string, token: string, signal: AbortSignal }} Source where a model comes from; without a token it is ''
  * @typedef {{ read(into: Uint8Array, options: { at: number }): number, write(bytes: Uint8Array, options: { at: number }): number,
  *   truncate(size: number): void, getSize(): number, flush(): void, close(): void }} SyncHandle
  */
@@ -43,7 +45,8 @@ self.addEventListener('message', async ({ data }) => {
     else if (data.remove) post({ models: await remove(data.remove) });
     else if (data.fetch && !running) {
       running = new AbortController();
-      post({ opened: await opened(await fetchModel(data.fetch, data.endpoint, running.signal)), models: await list() });
+      const source = { repo: data.fetch, endpoint: data.endpoint, token: data.token ?? '', signal: running.signal };
+      post({ opened: await opened(await fetchModel(source)), models: await list() });
     }
   } catch (error) {
     if (running?.signal.aborted) post({ cancelled: true });
@@ -126,9 +129,10 @@ async function remove(repo) {
   return list();
 }
 
-/** @param {string} repo @param {string} endpoint @param {AbortSignal} signal @returns {Promise<Model>} */
-async function fetchModel(repo, endpoint, signal) {
-  const { commit, files } = await describe(repo, endpoint, signal);
+/** @param {Source} source @returns {Promise<Model>} */
+async function fetchModel(source) {
+  const { repo, endpoint } = source;
+  const { commit, files } = await describe(source);
   const { blobs, models: lists } = await folders();
   const total = files.reduce((sum, { size }) => sum + size, 0);
   const there = await Promise.all(files.map(({ oid, size }) => sizeOf(blobs, oid).then((own) => (own === size ? size : sizeOf(blobs, `${oid}.part`)))));
@@ -147,7 +151,7 @@ async function fetchModel(repo, endpoint, signal) {
       post({ progress: { repo, file: file.name, done: before + at, total } });
     };
     const url = `${endpoint}/${repo}/resolve/${commit}/${file.name}`;
-    if ((await sizeOf(blobs, file.oid)) !== file.size) await fetchFile(url, file, blobs, repo, progress, signal);
+    if ((await sizeOf(blobs, file.oid)) !== file.size) await fetchFile(url, file, blobs, source, progress);
     before += file.size;
     progress(0);
   }
@@ -170,12 +174,13 @@ async function sizeOf(folder, name) {
   }
 }
 
-/** The commit, and the files that are wanted. @param {string} repo @param {string} endpoint @param {AbortSignal} signal */
-async function describe(repo, endpoint, signal) {
-  const response = await get(`${endpoint}/api/models/${repo}/revision/main?blobs=true`, {}, signal).catch((error) => {
+/** The commit, and the files that are wanted. @param {Source} source */
+async function describe(source) {
+  const { repo, endpoint, signal } = source;
+  const response = await get(`${endpoint}/api/models/${repo}/revision/main?blobs=true`, {}, source, signal).catch((error) => {
     throw signal.aborted ? error : new Trouble('unreachable', { host: new URL(endpoint).host });
   });
-  if (!response.ok) throw refusal(response, repo);
+  if (!response.ok) throw refusal(response, source);
   /** @type {any} */
   const json = await response.json().catch(() => null);
   if (!/^[0-9a-f]{40}$/.test(json?.sha ?? '') || !Array.isArray(json.siblings)) throw new Trouble('no_hub', { host: new URL(endpoint).host });
@@ -194,22 +199,32 @@ async function describe(repo, endpoint, signal) {
   return { commit: /** @type {string} */ (json.sha), files };
 }
 
-/** @param {string} url @param {Record<string, string>} headers @param {AbortSignal} signal */
-const get = (url, headers, signal) => fetch(url, { headers, signal, credentials: 'omit', cache: 'no-store', referrerPolicy: 'no-referrer' });
+/**
+ * Of the hub itself: where it sends the browser on to another host, the browser leaves the token out (the Fetch standard, HTTP-redirect fetch).
+ * @param {string} url @param {Record<string, string>} headers @param {Source} source @param {AbortSignal} signal
+ */
+function get(url, headers, { token }, signal) {
+  const own = token ? { authorization: `Bearer ${token}` } : {};
+  return fetch(url, { headers: { ...headers, ...own }, signal, credentials: 'omit', cache: 'no-store', referrerPolicy: 'no-referrer' });
+}
 
-/** @param {Response} response @param {string} repo */
-function refusal(response, repo) {
-  const code = response.headers.get('x-error-code');
-  if (code === 'GatedRepo' || response.status === 403) return new Trouble('gated', { repo });
-  if (response.status === 401 || response.status === 404) return new Trouble('not_found', { repo });
-  return new Trouble('refused', { repo, status: response.status });
+/** @param {Response} response @param {Source} source */
+function refusal({ status, headers, url }, { repo, endpoint, token }) {
+  const code = headers.get('x-error-code');
+  const host = new URL(endpoint).host;
+  // What the hub keeps files at knows nothing of models and their readers.
+  if (new URL(url).host !== host) return new Trouble('refused', { repo, status });
+  if (code === 'GatedRepo' || status === 403) return new Trouble(token ? 'gated_token' : 'gated', { repo, host });
+  if (status === 401 && token && code !== 'RepoNotFound') return new Trouble('bad_token', { host });
+  if (status === 401 || status === 404) return new Trouble(token ? 'not_found_token' : 'not_found', { repo, host });
+  return new Trouble('refused', { repo, status });
 }
 
 /**
- * @param {string} url @param {Entry} file @param {FileSystemDirectoryHandle} blobs @param {string} repo
- * @param {(at: number) => void} progress @param {AbortSignal} signal
+ * @param {string} url @param {Entry} file @param {FileSystemDirectoryHandle} blobs @param {Source} source
+ * @param {(at: number) => void} progress
  */
-async function fetchFile(url, file, blobs, repo, progress, signal) {
+async function fetchFile(url, file, blobs, source, progress) {
   const handle = await blobs.getFileHandle(`${file.oid}.part`, { create: true });
   /** @type {SyncHandle} Held by one tab at a time. */
   const access = await /** @type {any} */ (handle).createSyncAccessHandle();
@@ -226,12 +241,12 @@ async function fetchFile(url, file, blobs, repo, progress, signal) {
       let idle = 0;
       while (access.getSize() < file.size) {
         const before = access.getSize();
-        const reason = await receive(url, file, access, repo, restart, progress, signal);
+        const reason = await receive(url, file, access, source, restart, progress);
         if (access.getSize() >= file.size) break;
         idle = access.getSize() > before ? 1 : idle + 1;
         if (idle >= ATTEMPTS) throw new Trouble('broken', { file: file.name, reason });
         await new Promise((resolve) => setTimeout(resolve, FIRST_PAUSE_MS * 2 ** (idle - 1)));
-        signal.throwIfAborted();
+        source.signal.throwIfAborted();
       }
       if ((await oidOf(access, file)) === file.oid) break;
       restart('hash');
@@ -245,23 +260,24 @@ async function fetchFile(url, file, blobs, repo, progress, signal) {
 
 /**
  * One request, from where the file ends; gives back why it ended.
- * @param {string} url @param {Entry} file @param {SyncHandle} access @param {string} repo
- * @param {(reason: string) => void} restart @param {(at: number) => void} progress @param {AbortSignal} signal
+ * @param {string} url @param {Entry} file @param {SyncHandle} access @param {Source} source
+ * @param {(reason: string) => void} restart @param {(at: number) => void} progress
  */
-async function receive(url, file, access, repo, restart, progress, signal) {
+async function receive(url, file, access, source, restart, progress) {
+  const { signal } = source;
   const silence = new AbortController();
   const both = AbortSignal.any([signal, silence.signal]);
   let timer = setTimeout(() => silence.abort(), SILENCE_MS);
   let at = access.getSize();
   try {
-    const response = await get(url, at ? { range: `bytes=${at}-` } : {}, both);
+    const response = await get(url, at ? { range: `bytes=${at}-` } : {}, source, both);
     const range = /^bytes (\d+)-/.exec(response.headers.get('content-range') ?? '');
     if (at && (response.status === 416 || (response.status === 206 && range && Number(range[1]) !== at))) {
       restart('range');
       return 'range';
     }
     if (response.status === 429 || response.status >= 500) return `HTTP ${response.status}`;
-    if (!response.ok || !response.body) throw refusal(response, repo);
+    if (!response.ok || !response.body) throw refusal(response, source);
     // It sends all of it: what is there is written over.
     if (at && response.status === 200) access.truncate((at = 0));
     for (const reader = response.body.getReader(); ; ) {

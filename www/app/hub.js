@@ -17,6 +17,12 @@ export function repoOf(text) {
   return NAME.test(name) && !name.includes('..') && !name.includes('--') && name.length <= 96 ? name : null;
 }
 
+/** What a person typed or pasted as an access token, fit for a header; '' where there is none, null where it is none. @param {string} text */
+export function tokenOf(text) {
+  const token = text.trim();
+  return /^[\x21-\x7e]{0,512}$/.test(token) ? token : null;
+}
+
 export class Hub {
   /** @type {Worker | null} */
   #worker = null;
@@ -33,11 +39,11 @@ export class Hub {
     if (!this.#worker) this.#send({ list: true });
   }
 
-  /** @param {string} repo */
-  fetch(repo) {
+  /** @param {string} repo @param {string} token for gated and private models; '' without */
+  fetch(repo, token) {
     const chosen = recall('hub');
     this.#set({ busy: repo, progress: null, failed: null });
-    this.#send({ fetch: repo, endpoint: typeof chosen === 'string' ? chosen : ENDPOINT });
+    this.#send({ fetch: repo, endpoint: typeof chosen === 'string' ? chosen : ENDPOINT, token });
   }
 
   cancel = () => this.#send({ cancel: true });

@@ -5,11 +5,14 @@
  *
  * @typedef {import('./files.js').Folder} Folder
  * @typedef {import('../paddock.js').Progress} Progress
- * @typedef {{ signal?: AbortSignal, progress(progress: Progress): void }} With
+ * @typedef {{ endpoint: string, token: string | null }} HubOptions of the module: which hub, and what one is let in by
+ * @typedef {{ origin: string, token: string }} Key an access token ('' without), and the one site that it is for
+ * @typedef {{ signal?: AbortSignal, progress(progress: Progress): void }} Under
+ * @typedef {Under & { key: Key }} With
  * @typedef {With & { most?: number, needed?: string }} Get needed: what to do where there is no such file; without it null is given
  */
 import { STARTER, fromDialog } from './files.js';
-import { repoOf } from './hub.js';
+import { repoOf, tokenOf } from './hub.js';
 import { PaddockError, shown } from './trouble.js';
 
 const MIB = 2 ** 20;
@@ -31,13 +34,17 @@ const ADAPTER_TEXTS = ['config.json', 'run.yaml', 'metrics.json', 'plugin.json']
 const FOLDER = "Give the address of a model's folder (config.json, tokenizer.json, model.safetensors), or of a .gguf file.";
 const PLUGIN = 'Give the address of a folder with adapter_config.json and adapter_model.safetensors, or of a .zip of it.';
 const WHOLE = "Serve the whole of the built folder, `starter` with it, or name another base.";
+const TOKEN_NEEDED = 'It is private or gated, or there is no such model: check the address, accept the conditions on its page, and give an access token of the hub as `token`.';
+const TOKEN_DENIED = "The hub does not let this token read it: accept the conditions on the model's page with the token's account, and see that the token is whole, not expired, and may read it.";
+const HUB_SITE = 'https://huggingface.co';
 const UNREACHABLE = 'Check address and connection. A server of another site has to allow this page to read it (CORS: Access-Control-Allow-Origin).';
 
 /**
  * A base model's files.
- * @param {unknown} base @param {With & { endpoint: string }} how @returns {Promise<Folder>}
+ * @param {unknown} base @param {Under & HubOptions} how @returns {Promise<Folder>}
  */
-export async function baseFiles(base, { endpoint, ...how }) {
+export async function baseFiles(base, { endpoint, token, ...more }) {
+  const how = { ...more, key: keyOf(endpoint, token) };
   if (base === 'starter') {
     const get = (/** @type {string} */ name) => fetchFile(new URL(`../starter/${name}`, import.meta.url), { ...how, needed: WHOLE });
     return { name: base, files: sure(await Promise.all(STARTER.map(get))) };
@@ -50,11 +57,15 @@ export async function baseFiles(base, { endpoint, ...how }) {
 
 /**
  * A plugin's files: those of a folder, or one zip.
- * @param {unknown} source @param {With} how @returns {Promise<File[]>}
+ * @param {unknown} source @param {Under & HubOptions} how @returns {Promise<File[]>}
  */
-export async function pluginFiles(source, how) {
+export async function pluginFiles(source, { endpoint, token, ...more }) {
+  const how = { ...more, key: keyOf(endpoint, token) };
   if (typeof source !== 'string' && !(source instanceof URL)) return handed(source, 'plugin', 'plugin.zip').files;
-  const url = onHub(addressOf(source), addressOf('https://huggingface.co')).url;
+  let url = addressOf(source);
+  const own = globalThis.location?.origin;
+  // What lies on the page's own site is meant as it stands, even where that site hands a hub's answers on.
+  for (const hub of [addressOf(endpoint), addressOf(HUB_SITE)]) if (hub.origin !== own) url = onHub(url, hub).url;
   if (/\.zip$/i.test(url.pathname)) return sure([await fetchFile(url, { ...how, most: MOST_ADAPTER, needed: PLUGIN })]);
   const config = await fetchFile(inside(url, 'adapter_config.json'), { ...how, needed: PLUGIN });
   const texts = ADAPTER_TEXTS.map((name) => fetchFile(inside(url, name), how));
@@ -98,9 +109,11 @@ async function shardsAt(url, how) {
  * One file, streamed into a blob.
  * @param {URL} url @param {Get} how @returns {Promise<File | null>} null where it is missing and may be
  */
-async function fetchFile(url, { signal, progress, needed, most = MOST_TEXT }) {
+async function fetchFile(url, { signal, progress, key, needed, most = MOST_TEXT }) {
   const [where, name] = [plain(url), lastOf(url)];
-  const response = await fetch(url, { signal }).catch((error) => {
+  // Where the hub sends the browser on to another site, the browser leaves the token out.
+  const headers = key.token && url.origin === key.origin ? { authorization: `Bearer ${key.token}` } : undefined;
+  const response = await fetch(url, { signal, headers }).catch((error) => {
     signal?.throwIfAborted();
     throw new PaddockError(`${where} cannot be reached.`, UNREACHABLE, error);
   });
@@ -109,6 +122,9 @@ async function fetchFile(url, { signal, progress, needed, most = MOST_TEXT }) {
     await response.body?.cancel().catch(() => {});
     throw new PaddockError(`${where}${message}`, advice);
   };
+  // Told as such even where the file may be missing: who may not read one may read none.
+  const denied = response.status === 401 || (headers && response.status === 403);
+  if (denied && new URL(response.url).origin === key.origin) return refuse(`: HTTP ${response.status}`, headers ? TOKEN_DENIED : TOKEN_NEEDED);
   // Many servers answer what they do not have with their start page.
   const page = /^text\/html\b/i.test(response.headers.get('content-type') ?? '');
   if (needed === undefined && (MISSING.includes(response.status) || (response.ok && page))) {
@@ -159,7 +175,7 @@ async function fetchFile(url, { signal, progress, needed, most = MOST_TEXT }) {
  * @param {string} repo @param {URL} endpoint @param {With} how
  * @returns {Promise<Folder | null>} null where the browser stores nothing for this page
  */
-function fromHub(repo, endpoint, { signal, progress }) {
+function fromHub(repo, endpoint, { signal, progress, key }) {
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
     const worker = new Worker(new URL('./hub-worker.js', import.meta.url), { type: 'module', name: 'paddock-hub' });
@@ -182,7 +198,7 @@ function fromHub(repo, endpoint, { signal, progress }) {
       else if (data.failed?.key === 'no_storage') settle(() => resolve(null));
       else if (data.failed) settle(() => reject(hubError(data.failed.key, data.failed.params)));
     });
-    worker.postMessage({ fetch: repo, endpoint: plain(endpoint).replace(/\/$/, '') });
+    worker.postMessage({ fetch: repo, endpoint: plain(endpoint).replace(/\/$/, ''), token: key.token });
   });
 }
 
@@ -190,8 +206,11 @@ function fromHub(repo, endpoint, { signal, progress }) {
 const HUB = {
   unreachable: ['{host} cannot be reached.', 'Check the connection; what has come so far is kept.'],
   no_hub: ['{host} does not answer as a model hub does.', 'Check the endpoint.'],
-  not_found: ['There is no public model {repo}.', 'Check the name; a private model has to be downloaded and given as files.'],
-  gated: ['{repo} is gated: its owner gives access on request.', 'Accept its conditions on the hub, download it there and give its files.'],
+  not_found: ['There is no public model {repo}.', 'Check the name; give `token` for a private one, or its files once they are downloaded.'],
+  not_found_token: ['There is no model {repo} that this token may read.', 'Check the name, and that the token may read it.'],
+  gated: ['{repo} is gated: its owner gives access on request.', 'Accept its conditions at {host}/{repo}, then give an access token as `token`, or its files once they are downloaded.'],
+  gated_token: ['This token may not read {repo}.', "Accept its conditions at {host}/{repo} with the token's account, or give the token the right to read gated models."],
+  bad_token: ['{host} does not take this access token.', 'It is mistyped, expired or withdrawn: make a new one at {host}/settings/tokens.'],
   refused: ['The hub refuses {repo} ({status}).', 'Try again later.'],
   no_model: ['{repo} holds no LLaMA folder: config.json and weights as safetensors are needed.', 'Take another model, or the address of one of its .gguf files.'],
   broken: ['The connection broke again and again at {file}.', 'Try again: it goes on from there.'],
@@ -204,7 +223,8 @@ const HUB = {
 /** @param {string} key @param {Record<string, unknown>} params */
 function hubError(key, params) {
   const [message, advice] = HUB[key] ?? [`The model could not be fetched (${key}).`, 'Try again later.'];
-  return new PaddockError(message.replace(/\{(\w+)\}/g, (whole, name) => String(params[name] ?? whole)), advice);
+  const filled = (/** @type {string} */ text) => text.replace(/\{(\w+)\}/g, (whole, name) => String(params[name] ?? whole));
+  return new PaddockError(filled(message), filled(advice));
 }
 
 /**
@@ -213,7 +233,7 @@ function hubError(key, params) {
  */
 function onHub(url, hub) {
   const [owner, name, kind, revision, ...path] = url.pathname.split('/').filter(Boolean);
-  const repo = url.origin === hub.origin ? repoOf(`${owner}/${name}`) : null;
+  const repo = url.origin === hub.origin && name ? repoOf(`${owner}/${name}`) : null;
   if (!repo) return { url, repo: null };
   // The worker stores the branch `main`; other branches, folders and files are fetched as from any server.
   const main = !kind || (kind === 'tree' && revision === 'main' && !path.length);
@@ -232,6 +252,14 @@ function handed(given, what, nameless) {
   const odd = list.findIndex((file) => !isFile(file));
   if (odd >= 0) throw new PaddockError(`${what}: entry ${odd + 1} of the list is no File but ${shown(list[odd])}.`, advice);
   return fromDialog(/** @type {File[]} */ (list));
+}
+
+/** @param {string} endpoint @param {string | null} token @returns {Key} */
+function keyOf(endpoint, token) {
+  const own = tokenOf(token ?? '');
+  // Never shown, not even a wrong one: messages end in logs.
+  if (own === null) throw new PaddockError('token: expected an access token of the hub, which is one word without spaces.', 'Copy it again: it looks like hf_…');
+  return { origin: addressOf(endpoint).origin, token: own };
 }
 
 // By their names: those of another frame are no instances of this one's classes.

@@ -2,28 +2,36 @@
 import { h } from './dom.js';
 import { button } from './common.js';
 import { bytes, pct, t } from '../app/i18n.js';
-import { Hub, repoOf } from '../app/hub.js';
+import { Hub, repoOf, tokenOf } from '../app/hub.js';
 
 /** Lives as long as the page: a change of language draws the part anew and breaks nothing off. */
 export const hub = new Hub();
 let draft = '';
+/** Nowhere but here: it is gone with the page. */
+let secret = '';
 
 /** A model by its name on the hub, and those that were fetched before. @param {(folder: import('../app/files.js').Folder) => void} open */
 export function hubPart(open) {
   const input = h('input', { id: 'hub-repo', type: 'text', 'data-testid': 'hub-repo', placeholder: t('hub.placeholder'), autocomplete: 'off', spellcheck: 'false', value: draft });
+  const token = h('input', { id: 'hub-token', type: 'password', 'data-testid': 'hub-token', autocomplete: 'off', spellcheck: 'false', 'aria-describedby': 'hub-token-hint', value: secret });
   const fetch = h('button', { type: 'submit', class: 'button button-plain', 'data-testid': 'hub-fetch' }, t('hub.fetch'));
   const stop = button(t('hub.stop'), 'hub-stop', hub.cancel);
   const status = h('div', { class: 'stack-tight', 'aria-live': 'polite', 'data-testid': 'hub-status' });
   const stored = h('ul', { class: 'stack-tight', 'data-testid': 'hub-models' });
   const submit = () => {
-    const repo = repoOf(input.value);
-    if (repo) hub.fetch(repo);
+    const [repo, own] = [repoOf(input.value), tokenOf(token.value)];
+    if (repo && own !== null) hub.fetch(repo, own);
     input.setCustomValidity(repo ? '' : t('hub.bad_name'));
-    input.reportValidity();
+    token.setCustomValidity(own === null ? t('hub.bad_token') : '');
+    if (input.reportValidity()) token.reportValidity();
   };
   input.addEventListener('input', () => {
     draft = input.value;
     input.setCustomValidity('');
+  });
+  token.addEventListener('input', () => {
+    secret = token.value;
+    token.setCustomValidity('');
   });
   const draw = () => {
     const { models, busy, progress, failed } = hub.state;
@@ -60,6 +68,9 @@ export function hubPart(open) {
       { class: 'stack-tight', onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), submit()) },
       h('label', { for: 'hub-repo', class: 'field-name' }, t('hub.repo')),
       input,
+      h('label', { for: 'hub-token', class: 'field-name' }, t('hub.token')),
+      token,
+      h('p', { id: 'hub-token-hint', class: 'hint' }, t('hub.token_hint')),
       h('div', { class: 'actions' }, fetch, stop),
     ),
     status,

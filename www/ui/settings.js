@@ -184,6 +184,7 @@ function planCard(state, plan, checking) {
     facts(
       fact(t('plan.rows'), int(plan.train_rows), { hint: t('plan.held_out', { n: plan.validation_rows }), testid: 'plan-rows' }),
       fact(t('plan.steps'), int(plan.total_steps), { hint: t(`device.${plan.device}`), testid: 'plan-steps' }),
+      fact(t('plan.precision'), t(`plan.bits.${plan.precision}`), { hint: plan.precision === 'f16' ? t('plan.bits.f16_hint') : undefined, testid: 'plan-precision' }),
       fact(t('plan.trainable'), compact(plan.trainable_parameters), { hint: t('plan.of_all', { share: pct(plan.trainable_parameters / Math.max(1, plan.total_parameters)) }) }),
       plan.labels.length ? fact(t('plan.labels'), int(plan.labels.length), { hint: plan.labels.slice(0, 6).join(' · ') }) : null,
       kind === 'regression' ? fact(t('plan.predicts'), t('data.target_number')) : null,

@@ -447,10 +447,20 @@ pub struct Preview {
     pub learnt: String,
 }
 
+/// Numbers that a model's blocks compute with. Norms, the loss, sums and what is trained are in 32 bits with either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    F32,
+    F16,
+}
+
 /// What a run will do, before it starts.
 #[derive(Debug, Clone, Serialize, Deserialize, TS)]
 pub struct Plan {
     pub device: String,
+    /// What `training.mixed_precision` comes to on this device.
+    pub precision: Precision,
     pub labels: Vec<String>,
     /// As in `data.shape`, with the columns taken by role.
     pub shape: String,

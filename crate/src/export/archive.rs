@@ -86,9 +86,11 @@ impl Zip {
     }
 }
 
-/// The files in a zip by their names without folders, together at most `most` bytes.
+/// The files in a zip by their names without folders, together at most `most` bytes. Nothing in it is compressed, so that they are no
+/// longer than the archive, unless some share their bytes.
 pub fn unzip(name: &str, bytes: Vec<u8>, most: u64) -> Result<Vec<(String, Vec<u8>)>> {
     let failed = |e: zip::result::ZipError| Error::io(name, e.into());
+    let most = most.min(bytes.len() as u64);
     let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(failed)?;
     let mut files = Vec::new();
     let mut left = most;
@@ -102,7 +104,7 @@ pub fn unzip(name: &str, bytes: Vec<u8>, most: u64) -> Result<Vec<(String, Vec<u
         let mut content = Vec::new();
         let read = file.take(left + 1).read_to_end(&mut content).map_err(|e| Error::io(name, e))? as u64;
         left = left.checked_sub(read).ok_or_else(|| {
-            let got = "more: not an adapter that Paddock wrote";
+            let got = "more: files that share their bytes, or none of an adapter";
             Error::model(name, "the archive", format!("at most {most} bytes in all"), got)
         })?;
         files.push((inside, content));
@@ -136,5 +138,34 @@ mod tests {
         assert_eq!(unzip("x.zip", bytes.clone(), 1 << 20).expect("unzip"), files);
         assert!(unzip("x.zip", bytes.clone(), 100).is_err(), "too large inside");
         assert!(unzip("x.zip", bytes[..bytes.len() / 2].to_vec(), 1 << 20).is_err(), "truncated");
+    }
+
+    /// A hundred names for the same bytes.
+    #[test]
+    fn no_more_comes_out_than_is_in_the_archive() {
+        let mut zip = Zip::new("x.zip".into());
+        zip.start("a", 5000).expect("start");
+        let mut bytes = zip.write(&[7; 5000]).expect("write").bytes;
+        bytes.extend(zip.finish().expect("finish").bytes);
+        let at = |bytes: &[u8], mark: &[u8]| bytes.windows(4).position(|four| four == mark).expect("a mark");
+        let (directory, end) = (at(&bytes, b"PK\x01\x02"), at(&bytes, b"PK\x05\x06"));
+        let bomb = |count: u8| {
+            let mut bomb = bytes[..directory].to_vec();
+            for name in 0..count {
+                let mut entry = bytes[directory..end].to_vec();
+                entry[46] = b'A' + name;
+                bomb.extend(entry);
+            }
+            let (length, mut tail) = ((bomb.len() - directory) as u32, bytes[end..].to_vec());
+            tail[8..10].copy_from_slice(&u16::from(count).to_le_bytes());
+            tail[10..12].copy_from_slice(&u16::from(count).to_le_bytes());
+            tail[12..16].copy_from_slice(&length.to_le_bytes());
+            bomb.extend(tail);
+            bomb
+        };
+        let one = unzip("x.zip", bomb(1), 1 << 30).expect("one name");
+        assert_eq!(one, [("A".to_owned(), vec![7; 5000])]);
+        let error = unzip("x.zip", bomb(50), 1 << 30).expect_err("fifty names").to_string();
+        assert!(error.contains("bytes in all"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, ops::Range};
 
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use super::{Block, KvCache, Linear, LlamaConfig, Param, RmsNorm, Segments, rope::Rotation};
+use super::{Block, KvCache, Linear, LlamaConfig, Param, Places, RmsNorm, rope::Rotation};
 
 /// Which head a model gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,15 +102,16 @@ impl Llama {
     }
 
     /// Hidden states after the final norm. Rows are padded on the right: causal attention keeps what stands before
-    /// the padding free of it, so no padding mask is needed. `segments` says where several rows stand in one.
+    /// the padding free of it, so no padding mask is needed. `places`: where several rows stand in one, or how they turn;
+    /// without it by the ids' own length.
     ///
     /// # Shapes
     /// `ids` `[batch, seq]` → `[batch · seq, hidden]`
-    pub fn hidden(&self, ids: Tensor<2, Int>, segments: Option<&Segments>, training: bool) -> Tensor<2> {
+    pub fn hidden(&self, ids: Tensor<2, Int>, places: Option<&Places>, training: bool) -> Tensor<2> {
         let seq = ids.dims()[1];
         let mut x = self.embed(ids);
         for index in 0..self.layers.len() {
-            x = self.block(index, x, seq, segments, training);
+            x = self.block(index, x, seq, places, training);
         }
         self.norm.forward(x)
     }
@@ -143,19 +144,16 @@ impl Llama {
     }
 
     /// One decoder block.
-    pub fn block(
-        &self,
-        index: usize,
-        x: Tensor<2>,
-        seq: usize,
-        segments: Option<&Segments>,
-        training: bool,
-    ) -> Tensor<2> {
-        if let Some(segments) = segments {
-            return self.layers[index].packed(x, segments, self.dtype(), training);
+    pub fn block(&self, index: usize, x: Tensor<2>, seq: usize, places: Option<&Places>, training: bool) -> Tensor<2> {
+        let (layer, dtype) = (&self.layers[index], self.dtype());
+        match places {
+            Some(Places::Packed(segments)) => layer.packed(x, segments, dtype, training),
+            Some(Places::Padded(rope)) => layer.forward(x, rope, seq, dtype, training),
+            None => {
+                let rope = self.rotation(seq, &x.device());
+                layer.forward(x, &rope, seq, dtype, training)
+            }
         }
-        let rope = self.rotation(seq, &x.device());
-        self.layers[index].forward(x, &rope, seq, self.dtype(), training)
     }
 
     pub fn norm(&self, x: Tensor<2>) -> Tensor<2> {
@@ -168,15 +166,6 @@ impl Llama {
             Head::CausalLm(None) => &self.embed_tokens,
             Head::CausalLm(Some(head)) | Head::Classification(head) => &head.weight,
         }
-    }
-
-    /// Logits of the classification head at the given positions (`row · seq + last token of the row`).
-    ///
-    /// # Shapes
-    /// `ids` `[batch, seq]`, `last` `[batch]` → `[batch, num_labels]`
-    pub fn classify(&self, ids: Tensor<2, Int>, last: Tensor<1, Int>, training: bool) -> Tensor<2> {
-        let pooled = self.hidden(ids, None, training).select(0, last);
-        self.project(pooled, training)
     }
 
     /// Logits of the head for every hidden state.
@@ -233,6 +222,11 @@ impl Llama {
             Head::CausalLm(Some(head)) | Head::Classification(head) => head.params_mut(&mut out),
         }
         out
+    }
+
+    /// Every tensor of every weight: [`Self::params_mut`] with those in parts part by part.
+    pub fn pieces_mut(&mut self) -> Vec<&mut Param> {
+        self.params_mut().into_iter().flat_map(Param::pieces).collect()
     }
 
     /// Starts recording for one backward pass.

@@ -18,4 +18,4 @@ pub use linear::{Linear, Lora};
 pub use llama::{Head, HeadKind, Llama, Part};
 pub use param::Param;
 pub use rope::{RopeScaling, frequencies};
-pub use segments::Segments;
+pub use segments::{Places, Segments};

@@ -19,6 +19,8 @@ pub struct Param {
     value: Value,
     /// Inside autodiff, while a training step runs.
     leaf: Option<Tensor<2>>,
+    /// Which part of a weight it is; 0 where it is one by itself.
+    part: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -26,24 +28,55 @@ enum Value {
     Dense(Tensor<2>),
     /// Frozen, in blocks.
     Packed(Packed),
-    /// Frozen, and larger than the device binds at once: these rows each, the last one fewer. No part is in parts.
+    /// Larger than the device binds at once: these rows each, the last one fewer. No part is in parts.
     Parts(usize, Vec<Param>),
 }
 
 impl Param {
     pub fn new(name: impl Into<String>, value: Tensor<2>, vector: bool) -> Self {
-        Self { name: name.into(), vector, trainable: false, value: Value::Dense(value), leaf: None }
+        Self::of(name.into(), vector, Value::Dense(value))
     }
 
     /// A weight that stays in blocks and is never trained.
     pub fn packed(name: impl Into<String>, value: Packed) -> Self {
-        Self { name: name.into(), vector: false, trainable: false, value: Value::Packed(value), leaf: None }
+        Self::of(name.into(), false, Value::Packed(value))
     }
 
-    /// A matrix of several row by row, all but the last with the same even number of rows; never trained.
-    pub fn parts(name: impl Into<String>, parts: Vec<Self>) -> Self {
+    /// A matrix of several row by row, all but the last with the same even number of rows. It is trained part by part.
+    pub fn parts(name: impl Into<String>, mut parts: Vec<Self>) -> Self {
         let step = parts.first().map_or(1, |part| part.dims()[0]);
-        Self { name: name.into(), vector: false, trainable: false, value: Value::Parts(step, parts), leaf: None }
+        parts.iter_mut().enumerate().for_each(|(at, part)| part.part = at);
+        Self::of(name.into(), false, Value::Parts(step, parts))
+    }
+
+    fn of(name: String, vector: bool, value: Value) -> Self {
+        Self { name, vector, trainable: false, value, leaf: None, part: 0 }
+    }
+
+    /// Rows that are held together: all of them, or those of each part.
+    pub fn places(&self) -> Vec<Range<usize>> {
+        match &self.value {
+            Value::Parts(step, parts) => {
+                parts.iter().enumerate().map(|(at, part)| at * step..at * step + part.dims()[0]).collect()
+            }
+            _ => std::iter::once(0..self.dims()[0]).collect(),
+        }
+    }
+
+    /// What has a tensor of its own, and a gradient where it is trained: the weight, or its parts in their order.
+    pub fn pieces(&mut self) -> Vec<&mut Self> {
+        if !matches!(self.value, Value::Parts(..)) {
+            return vec![self];
+        }
+        match &mut self.value {
+            Value::Parts(_, parts) => parts.iter_mut().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Its number among the parts of its weight.
+    pub fn part(&self) -> usize {
+        self.part
     }
 
     /// What a forward pass uses of a vector or an adapter. Of a matrix it takes [`Self::linear`] or [`Self::select`],
@@ -171,16 +204,25 @@ impl Param {
         }
     }
 
-    /// From here to [`Self::take_grad`], forward passes record what this weight's gradient needs.
+    /// From here to [`Self::take_grads`], forward passes record what this weight's gradient needs.
     pub fn track(&mut self) {
-        if let (true, Value::Dense(value)) = (self.trainable, &self.value) {
-            self.leaf = Some(value.clone().autodiff().require_grad());
+        if !self.trainable {
+            return;
+        }
+        match &mut self.value {
+            Value::Dense(value) => self.leaf = Some(value.clone().autodiff().require_grad()),
+            Value::Packed(_) => {}
+            Value::Parts(_, parts) => parts.iter_mut().for_each(|part| {
+                part.trainable = true;
+                part.track();
+            }),
         }
     }
 
-    /// Ends tracking; the gradient, where the loss depended on this weight.
-    pub fn take_grad(&mut self, grads: &mut Gradients) -> Option<Tensor<2>> {
-        self.leaf.take()?.grad_remove(grads)
+    /// Ends tracking; the gradient of each of the [`Self::pieces`], where the loss depended on it.
+    pub fn take_grads(&mut self, grads: &mut Gradients) -> Vec<Option<Tensor<2>>> {
+        let take = |piece: &mut Self| piece.leaf.take()?.grad_remove(grads);
+        self.pieces().into_iter().map(take).collect()
     }
 
     /// Shape as in the file.

@@ -1,8 +1,17 @@
-//! Rows that stand behind each other in one sequence (`training.packing`): each counts its positions from 0 and sees itself alone.
+//! What a batch's length does not tell of its tokens: rows that stand behind each other in one sequence (`training.packing`), each
+//! counting its positions from 0 and seeing itself alone, and rows whose angles go by the longest of them.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::{Llama, rope::Rotation};
+
+/// Beside the ids of a batch, where its length is not enough.
+#[derive(Debug, Clone)]
+pub enum Places {
+    /// Rows padded on the right and turned by the longest one's length: a line for each position, `[seq, head_dim / 2]`.
+    Padded(Rotation),
+    Packed(Segments),
+}
 
 /// Where the rows of a packed batch stand, on the device.
 #[derive(Debug, Clone)]
@@ -14,6 +23,14 @@ pub struct Segments {
 }
 
 impl Llama {
+    /// For rows of at most `longest` tokens that are padded to `seq`: none where padding turns no token otherwise. As in
+    /// transformers with rows padded to the longest, a dynamic rotary embedding knows nothing of the padding.
+    pub fn padded(&self, seq: usize, longest: usize, device: &Device) -> Option<Places> {
+        let frequencies = self.config.frequencies(longest);
+        let device = device.clone().without_autodiff();
+        (frequencies != self.config.frequencies(seq)).then(|| Places::Padded(Rotation::at(seq, &frequencies, &device)))
+    }
+
     /// For a batch in which the row of each token begins at its `starts` and the token stands at its `positions`, both
     /// `[batch × seq]`. `longest` is the longest row's length, by which a dynamic rotary embedding goes.
     pub fn segments(

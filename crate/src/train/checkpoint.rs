@@ -203,8 +203,8 @@ pub struct Saving {
     step: u64,
     header: Vec<u8>,
     tensors: Vec<Held>,
-    /// What is still to be written: tensor and first row.
-    todo: VecDeque<(usize, usize)>,
+    /// What is still to be written: tensor, its part, and first row of that.
+    todo: VecDeque<(usize, usize, usize)>,
     hash: Sha256,
     bytes: u64,
     total: u64,
@@ -217,11 +217,11 @@ impl Saving {
         let step = saved.progress.step;
         let tensors = trainer.held();
         let shapes: Vec<(String, Vec<usize>)> =
-            tensors.iter().map(|held| (held.name.clone(), held.value.dims().to_vec())).collect();
+            tensors.iter().map(|held| (held.name.clone(), held.dims().to_vec())).collect();
         let json = serde_json::to_string(saved).unwrap_or_default();
         let names = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
         let header = header_with(names, DType::F32, [(KEY, json)]);
-        let numbers: usize = tensors.iter().map(|held| held.value.dims().iter().product::<usize>()).sum();
+        let numbers: usize = tensors.iter().map(|held| held.dims().iter().product::<usize>()).sum();
         let total = (header.len() + numbers * size_of::<f32>()) as u64;
         let mut saving = Self {
             file: file_name(step),
@@ -244,9 +244,11 @@ impl Saving {
         (self.hash, self.bytes, self.begun) = (Sha256::new(), 0, false);
         self.todo.clear();
         for (at, held) in self.tensors.iter().enumerate() {
-            let [rows, columns] = held.value.dims();
-            let step = (MOST / columns.max(1)).max(1);
-            self.todo.extend((0..rows).step_by(step).map(|row| (at, row)));
+            for (piece, value) in held.parts.iter().enumerate() {
+                let [rows, columns] = value.dims();
+                let step = (MOST / columns.max(1)).max(1);
+                self.todo.extend((0..rows).step_by(step).map(|row| (at, piece, row)));
+            }
         }
     }
 
@@ -264,10 +266,10 @@ impl Saving {
             let header = self.header.clone();
             return self.write(storage, &part, &header).await.map(|()| None);
         }
-        if let Some((at, row)) = self.todo.pop_front() {
-            let [rows, columns] = self.tensors[at].value.dims();
+        if let Some((at, piece, row)) = self.todo.pop_front() {
+            let value = self.tensors[at].parts[piece].clone();
+            let [rows, columns] = value.dims();
             let some = row..rows.min(row + (MOST / columns.max(1)).max(1));
-            let value = self.tensors[at].value.clone();
             let value = if some.len() == rows { value } else { value.slice([some]) };
             let values = read_f32(value).await?;
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -22,8 +22,13 @@ pub struct AdamWConfig {
 pub struct AdamW {
     config: AdamWConfig,
     steps: i32,
-    /// The first moments of a weight, and below them the second ones.
-    moments: HashMap<String, Tensor<2>>,
+    /// The first moments of a weight or a part of one, by its name and number, and below them the second ones.
+    moments: HashMap<(String, usize), Tensor<2>>,
+}
+
+/// What moments are kept by.
+fn key(piece: &Param) -> (String, usize) {
+    (piece.name.clone(), piece.part())
 }
 
 impl AdamW {
@@ -31,7 +36,7 @@ impl AdamW {
         Self { config, steps: 0, moments: HashMap::new() }
     }
 
-    /// One step over all weights that have a gradient. `clip` is a factor `[1, 1]` on every gradient, left on the device.
+    /// One step over all [`Param::pieces`] that have a gradient. `clip` is a factor `[1, 1]` on every gradient, left on the device.
     pub fn step(&mut self, grads: Vec<(&mut Param, Tensor<2>)>, learning_rate: f64, clip: Option<Tensor<2>>) {
         self.steps += 1;
         let AdamWConfig { beta1, beta2, epsilon, weight_decay } = self.config;
@@ -41,7 +46,8 @@ impl AdamW {
             let [rows, columns] = grad.dims();
             let device = grad.device();
             let factor = clip.clone().unwrap_or_else(|| Tensor::ones([1, 1], &device));
-            let moments = self.moments.remove(&param.name);
+            let key = key(param);
+            let moments = self.moments.remove(&key);
             let moments = moments.unwrap_or_else(|| Tensor::zeros([2 * rows, columns], &device));
             let decay = if param.vector { 0.0 } else { weight_decay };
             let rule = AdamWRule {
@@ -56,7 +62,7 @@ impl AdamW {
             };
             let (value, moments) = adamw(param.value(), grad, moments, factor, rule);
             param.set(value);
-            self.moments.insert(param.name.clone(), moments);
+            self.moments.insert(key, moments);
         }
     }
 
@@ -65,17 +71,17 @@ impl AdamW {
         self.steps
     }
 
-    /// The two moments of the weight `name`, once it has taken a step.
-    pub fn moments(&self, name: &str) -> Option<(Tensor<2>, Tensor<2>)> {
-        let both = self.moments.get(name)?;
+    /// The two moments of a piece of a weight, once it has taken a step.
+    pub fn moments(&self, piece: &Param) -> Option<(Tensor<2>, Tensor<2>)> {
+        let both = self.moments.get(&key(piece))?;
         let rows = both.dims()[0] / 2;
         Some((both.clone().narrow(0, 0, rows), both.clone().narrow(0, rows, rows)))
     }
 
-    /// Goes on where another one was.
-    pub fn restore(&mut self, steps: i32, moments: HashMap<String, (Tensor<2>, Tensor<2>)>) {
+    /// Goes on where another one was; the two moments of each piece that has them.
+    pub fn restore(&mut self, steps: i32, moments: Vec<(&Param, [Tensor<2>; 2])>) {
         self.steps = steps;
-        self.moments = moments.into_iter().map(|(name, (m, v))| (name, Tensor::cat(vec![m, v], 0))).collect();
+        self.moments = moments.into_iter().map(|(piece, both)| (key(piece), Tensor::cat(both.into(), 0))).collect();
     }
 
     /// Bytes of the two moments for this many trained weights.

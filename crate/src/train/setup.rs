@@ -12,8 +12,8 @@ use crate::{
 
 /// Reads the base as the configuration wants it held. `outputs` is the number of classes.
 pub fn loader(config: &Config, opened: &Opened, folder: &Folder, outputs: usize) -> Result<Loader> {
-    // What is trained cannot be held in parts.
-    let limit = if config.training.method == Method::Full { u64::MAX } else { opened.binding() };
+    // AdamW has both moments of what is trained in one tensor.
+    let limit = if config.training.method == Method::Full { opened.binding() / 2 } else { opened.binding() };
     let (weights, head) = (folder.weights.clone(), plan::head(config.task));
     let loader = Loader::new(weights, head, outputs, opened.device.clone(), config.packing());
     Ok(loader.half(opened.half(config)?).within(limit))

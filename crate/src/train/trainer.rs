@@ -12,7 +12,7 @@ use super::{
 use crate::{
     batch::{Batch, Targets},
     error::Result,
-    model::{Head, Llama, Part, Segments},
+    model::{Head, Llama, Part, Places},
     weights::read_f32,
 };
 
@@ -27,22 +27,22 @@ fn last(batch: &Batch, device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(last, [batch.batch]), device)
 }
 
-/// Where packed rows stand; none in a batch without any.
-fn segments(model: &Llama, batch: &Batch, device: &Device) -> Option<Segments> {
+/// Where packed rows stand, and how padded ones turn; none where the batch's length tells it.
+fn places(model: &Llama, batch: &Batch, device: &Device) -> Option<Places> {
+    if batch.starts.is_empty() {
+        return model.padded(batch.seq, batch.longest, device);
+    }
     let shape = [batch.batch, batch.seq];
-    let starts = Some(batch.starts.clone()).filter(|starts| !starts.is_empty())?;
-    Some(model.segments(starts, batch.positions(), shape, batch.longest, device))
+    Some(Places::Packed(model.segments(batch.starts.clone(), batch.positions(), shape, batch.longest, device)))
 }
 
 /// Logits of a micro-batch: one row a text, or one a position under the language-model head.
 pub fn forward(model: &Llama, batch: &Batch, device: &Device, training: bool) -> Tensor<2> {
+    let places = places(model, batch, device);
+    let hidden = model.hidden(ids(batch, device), places.as_ref(), training);
     match model.head {
-        Head::Classification(_) => model.classify(ids(batch, device), last(batch, device), training),
-        Head::CausalLm(_) => {
-            let segments = segments(model, batch, device);
-            let hidden = model.hidden(ids(batch, device), segments.as_ref(), training);
-            model.project(hidden, training)
-        }
+        Head::Classification(_) => model.project(hidden.select(0, last(batch, device)), training),
+        Head::CausalLm(_) => model.project(hidden, training),
     }
 }
 
@@ -52,8 +52,8 @@ pub fn forward(model: &Llama, batch: &Batch, device: &Device, training: bool) ->
 /// → `[batch, 2]`
 pub fn token_sums(model: &Llama, batch: &Batch, device: &Device) -> Tensor<2> {
     let Targets::Tokens(labels) = &batch.targets else { return Tensor::zeros([batch.batch, 2], device) };
-    let segments = segments(model, batch, device);
-    let hidden = model.hidden(ids(batch, device), segments.as_ref(), false);
+    let places = places(model, batch, device);
+    let hidden = model.hidden(ids(batch, device), places.as_ref(), false);
     let (losses, right) = head_rows(model.head_weight(), hidden, &shifted(labels, batch.seq), device);
     let by_row = |each: Tensor<2>| each.reshape([batch.batch, batch.seq]).sum_dim(1);
     Tensor::cat(vec![by_row(losses), by_row(right)], 1)
@@ -73,7 +73,7 @@ pub struct Trainer {
     pub model: Llama,
     optimizer: AdamW,
     device: Device,
-    /// Sums over the micro-batches since the last step, in the order of `params_mut`.
+    /// Sums over the micro-batches since the last step, in the order of `pieces_mut`.
     grads: Vec<Option<Tensor<2>>>,
     sums: Option<(Tensor<2>, Tensor<2>)>,
     /// Of the gradients, between `outcome` and `apply`.
@@ -115,8 +115,8 @@ impl Trainer {
     fn whole(&mut self, batch: &Batch, share: f64, seed: u64) -> Loss {
         self.seed(seed);
         self.model.track();
-        let segments = segments(&self.model, batch, &self.device);
-        let hidden = self.model.hidden(ids(batch, &self.device), segments.as_ref(), true);
+        let places = places(&self.model, batch, &self.device);
+        let hidden = self.model.hidden(ids(batch, &self.device), places.as_ref(), true);
         let (loss, mut grads) = self.end(hidden, batch, share);
         self.collect(&mut grads);
         loss
@@ -127,14 +127,14 @@ impl Trainer {
     fn by_blocks(&mut self, batch: &Batch, share: f64, seed: u64) -> Loss {
         let blocks = self.model.config.num_hidden_layers;
         let tokens = ids(batch, &self.device);
-        let segments = segments(&self.model, batch, &self.device);
-        let segments = segments.as_ref();
+        let places = places(&self.model, batch, &self.device);
+        let places = places.as_ref();
         let mut x = self.model.embed(tokens.clone());
         let mut inputs = Vec::with_capacity(blocks);
         for index in 0..blocks {
             self.seed(seed.wrapping_add(index as u64));
             inputs.push(x.clone());
-            x = self.model.block(index, x, batch.seq, segments, true);
+            x = self.model.block(index, x, batch.seq, places, true);
         }
         let leaf = x.autodiff().require_grad();
         self.model.track_part(Part::End);
@@ -147,7 +147,7 @@ impl Trainer {
             let leaf = input.autodiff().require_grad();
             self.model.track_part(Part::Block(index));
             self.seed(seed.wrapping_add(index as u64));
-            let output = self.model.block(index, leaf.clone(), batch.seq, segments, true);
+            let output = self.model.block(index, leaf.clone(), batch.seq, places, true);
             let mut grads = (output * to_output).sum().backward();
             grad = leaf.grad_remove(&mut grads);
             self.collect(&mut grads);
@@ -173,11 +173,14 @@ impl Trainer {
         let head = self.model.head_weight();
         let states = hidden.clone().without_autodiff();
         let (loss, grads) = head_loss(head, states, &shifted(labels, batch.seq), share, true, &self.device);
+        let name = head.name.clone();
         let Some(HeadGrads { hidden: to_hidden, weight }) = grads else { return (loss, hidden.sum().backward()) };
-        if let Some(grad) = weight {
-            let name = head.name.clone();
-            let at = self.model.params_mut().iter().position(|param| param.name == name);
-            at.into_iter().for_each(|at| self.add(at, self.scaled(grad.clone())));
+        let first = self.model.pieces_mut().iter().position(|piece| piece.name == name);
+        if let Some(first) = first {
+            for (part, grad) in weight.into_iter().enumerate() {
+                let grad = self.scaled(grad);
+                self.add(first + part, grad);
+            }
         }
         // Its gradient to the hidden states is `to_hidden`.
         let grads = (hidden * self.scaled(to_hidden)).sum().backward();
@@ -194,7 +197,7 @@ impl Trainer {
 
     /// Takes the gradients of the weights that were tracked.
     fn collect(&mut self, grads: &mut Gradients) {
-        let taken: Vec<_> = self.model.params_mut().into_iter().map(|param| param.take_grad(grads)).collect();
+        let taken: Vec<_> = self.model.params_mut().into_iter().flat_map(|param| param.take_grads(grads)).collect();
         for (at, grad) in taken.into_iter().enumerate() {
             if let Some(grad) = grad {
                 self.add(at, grad);
@@ -212,11 +215,11 @@ impl Trainer {
         });
     }
 
-    /// The gradients summed so far, by Hugging Face's (or PEFT's) names.
+    /// The gradients summed so far, by Hugging Face's (or PEFT's) names; of a weight in parts one for each, in their order.
     pub fn gradients(&mut self) -> Vec<(String, Tensor<2>)> {
         let scale = self.scale();
-        let params = self.model.params_mut();
-        let named = params.iter().zip(&self.grads).filter_map(|(p, g)| Some((p.name.clone(), g.clone()?)));
+        let pieces = self.model.pieces_mut();
+        let named = pieces.iter().zip(&self.grads).filter_map(|(p, g)| Some((p.name.clone(), g.clone()?)));
         named.map(|(name, grad)| (name, grad.div_scalar(scale))).collect()
     }
 
@@ -260,7 +263,7 @@ impl Trainer {
             scaler.update(true);
         }
         let grads = std::mem::take(&mut self.grads);
-        let changes = self.model.params_mut().into_iter().zip(grads).filter_map(|(p, g)| Some((p, g?))).collect();
+        let changes = self.model.pieces_mut().into_iter().zip(grads).filter_map(|(p, g)| Some((p, g?))).collect();
         self.optimizer.step(changes, learning_rate, factor);
     }
 
@@ -283,11 +286,14 @@ impl Trainer {
     pub fn held(&mut self) -> Vec<Held> {
         let mut held = Vec::new();
         for param in self.model.params_mut().into_iter().filter(|param| param.trainable) {
-            held.push(Held { name: param.name.clone(), value: param.value() });
-            if let Some((first, second)) = self.optimizer.moments(&param.name) {
-                let [a, b] = moment_names(&param.name);
-                held.push(Held { name: a, value: first });
-                held.push(Held { name: b, value: second });
+            let (name, [first, second]) = (param.name.clone(), moment_names(&param.name));
+            let pieces = param.pieces();
+            held.push(Held { name, parts: pieces.iter().map(|piece| piece.value()).collect() });
+            let moments: Option<Vec<_>> = pieces.iter().map(|piece| self.optimizer.moments(piece)).collect();
+            if let Some(moments) = moments {
+                let (a, b): (Vec<_>, Vec<_>) = moments.into_iter().unzip();
+                held.push(Held { name: first, parts: a });
+                held.push(Held { name: second, parts: b });
             }
         }
         held
@@ -304,22 +310,31 @@ impl Trainer {
             .collect()
     }
 
-    /// Weights and moments as [`Self::held`] gave them.
+    /// Weights and moments as [`Self::held`] gave them, whole: this device may hold them in other parts, or in none.
     pub fn restore(&mut self, values: Vec<(String, Vec<f32>, [usize; 2])>, optimizer_steps: i32) {
         self.discard();
         let device = &self.device;
-        let mut tensors: HashMap<String, Tensor<2>> = values
-            .into_iter()
-            .map(|(name, numbers, shape)| (name, Tensor::from_data(TensorData::new(numbers, shape), device)))
-            .collect();
-        let mut moments = HashMap::new();
+        let mut numbers: HashMap<String, Vec<f32>> =
+            values.into_iter().map(|(name, numbers, _)| (name, numbers)).collect();
+        let mut moments = Vec::new();
         for param in self.model.params_mut().into_iter().filter(|param| param.trainable) {
-            let [first, second] = moment_names(&param.name).map(|name| tensors.remove(&name));
-            if let (Some(first), Some(second)) = (first, second) {
-                moments.insert(param.name.clone(), (first, second));
-            }
-            if let Some(value) = tensors.remove(&param.name) {
-                param.set(value);
+            let both = moment_names(&param.name).map(|name| numbers.remove(&name));
+            let value = numbers.remove(&param.name);
+            let mut from = 0;
+            for piece in param.pieces() {
+                let [rows, columns] = piece.dims();
+                let place = from..from + rows * columns;
+                from = place.end;
+                let of_piece = |whole: &Option<Vec<f32>>| {
+                    let part = whole.as_ref()?.get(place.clone())?.to_vec();
+                    Some(Tensor::<2>::from_data(TensorData::new(part, [rows, columns]), device))
+                };
+                if let Some(value) = of_piece(&value) {
+                    piece.set(value);
+                }
+                if let [Some(first), Some(second)] = both.each_ref().map(of_piece) {
+                    moments.push((&*piece, [first, second]));
+                }
             }
         }
         self.optimizer.restore(optimizer_steps, moments);
@@ -329,7 +344,16 @@ impl Trainer {
 /// A tensor of a checkpoint.
 pub struct Held {
     pub name: String,
-    pub value: Tensor<2>,
+    /// Rows below each other; one tensor, but where a weight is held in parts.
+    pub parts: Vec<Tensor<2>>,
+}
+
+impl Held {
+    /// Of all parts together.
+    pub fn dims(&self) -> [usize; 2] {
+        let columns = self.parts.first().map_or(0, |part| part.dims()[1]);
+        [self.parts.iter().map(|part| part.dims()[0]).sum(), columns]
+    }
 }
 
 /// What the moments' names begin with.

@@ -1,7 +1,9 @@
 //! The language-model head with its cross-entropy, a part of the vocabulary at a time: logits of all tokens for all
 //! positions never exist together. Gradients come with it, since backward needs the same parts again.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use std::ops::Range;
+
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::Loss;
 use crate::{
@@ -16,8 +18,8 @@ pub const MOST_LOGITS: usize = 1 << 22;
 pub struct HeadGrads {
     /// To the hidden states.
     pub hidden: Tensor<2>,
-    /// To the head's weight, where it is trained.
-    pub weight: Option<Tensor<2>>,
+    /// To each of the [`Param::pieces`] of the head's weight; none where it is not trained.
+    pub weight: Vec<Tensor<2>>,
 }
 
 /// Loss of each row, and whether its likeliest token is the right one (1 or 0), without training; 0 where a class is negative.
@@ -29,11 +31,24 @@ pub fn head_rows(weight: &Param, hidden: Tensor<2>, classes: &[i32], device: &De
     (each, right)
 }
 
-/// Rows of the vocabulary that are worked on together.
-fn parts(rows: usize, vocab: usize, most: usize) -> Vec<std::ops::Range<usize>> {
+/// Rows of the vocabulary that are worked on together, those of one place after the other.
+fn parts(rows: usize, places: &[Range<usize>], most: usize) -> Vec<Range<usize>> {
     // Even, see `Param::linear_rows`; in fours the products read fastest.
     let step = (most / rows.max(1)).max(64) / 4 * 4;
-    (0..vocab).step_by(step).map(|from| from..(from + step).min(vocab)).collect()
+    let of_place = |place: &Range<usize>| {
+        let end = place.end;
+        place.clone().step_by(step).map(move |from| from..(from + step).min(end))
+    };
+    places.iter().flat_map(of_place).collect()
+}
+
+/// What is added to which rows of a place, counted from its first: to rows of other places nothing.
+fn within(place: &Range<usize>, classes: &Tensor<1, Int>, values: &Tensor<2>) -> (Tensor<1, Int>, Tensor<2>) {
+    let at = classes.clone().sub_scalar(place.start as i64);
+    let near = at.clone().clamp(0, place.len() as i64 - 1);
+    let outside = at.equal(near.clone()).bool_not();
+    let values = values.clone().mask_fill(outside.unsqueeze_dim::<2>(1).expand(values.shape()), 0.0);
+    (near, values)
 }
 
 /// Mean of `-log softmax(hidden·Wᵀ)[class]` over the rows whose class is not negative, times `share`, and with `train`
@@ -69,7 +84,8 @@ fn in_parts(
     most: usize,
 ) -> (Tensor<2>, Tensor<2>, Option<HeadGrads>) {
     let rows = classes.len();
-    let parts = parts(rows, weight.dims()[0], most);
+    let places = weight.places();
+    let parts = parts(rows, &places, most);
     let counted = classes.iter().filter(|c| **c >= 0).count().max(1);
     let mask: Vec<f32> = classes.iter().map(|c| if *c >= 0 { 1.0 } else { 0.0 }).collect();
     let mask = Tensor::<2>::from_data(TensorData::new(mask, [rows, 1]), device);
@@ -116,15 +132,27 @@ fn in_parts(
     for part in parts {
         let logits = only.take().unwrap_or_else(|| weight.linear_rows(part.clone(), hidden.clone()));
         let p = exp_scaled(logits, log_sum.clone(), scale.clone());
-        to_hidden = to_hidden + weight.back_rows(part, p.clone());
+        to_hidden = to_hidden + weight.back_rows(part.clone(), p.clone());
         if weight.trainable {
-            to_weight.push(matmul(p, hidden.clone(), Layout::Tn));
+            to_weight.push((part.start, matmul(p, hidden.clone(), Layout::Tn)));
         }
     }
-    let weight = weight.trainable.then(|| {
-        let all = Tensor::cat(to_weight, 0);
-        all.select_assign(0, classes, (hidden * scale).neg(), burn::tensor::IndexingUpdateOp::Add)
-    });
+    let mut weight = Vec::new();
+    if !to_weight.is_empty() {
+        let chosen = (hidden * scale).neg();
+        let mut rows = to_weight.into_iter().peekable();
+        for place in &places {
+            let mut own = Vec::new();
+            while let Some((_, grad)) = rows.next_if(|(start, _)| place.contains(start)) {
+                own.push(grad);
+            }
+            let (at, values) = match places.len() {
+                1 => (classes.clone(), chosen.clone()),
+                _ => within(place, &classes, &chosen),
+            };
+            weight.push(Tensor::cat(own, 0).select_assign(0, at, values, IndexingUpdateOp::Add));
+        }
+    }
     (each, right, Some(HeadGrads { hidden: to_hidden, weight }))
 }
 
@@ -168,16 +196,22 @@ mod tests {
             .collect();
         let expected = Tensor::cat(chosen, 0).mean().mul_scalar(-0.5);
         let mut grads = expected.backward();
-        let mut param = Param::new("w", weight, false);
-        param.trainable = true;
-        // One part, and several of 64 tokens.
-        for most in [1 << 20, 1] {
-            let (each, right, head) = in_parts(&param, hidden.clone(), &classes, 0.5, true, &device, most);
-            assert_close(mean(each, right, &classes, 0.5).loss, expected.clone().without_autodiff().reshape([1, 1]));
-            let head = head.expect("gradients");
-            assert_close(head.hidden, h.grad(&grads).expect("gradient"));
-            assert_close(head.weight.expect("gradient"), w.grad(&grads).expect("gradient"));
+        let rows = |from: usize, to: usize| Param::new("w", weight.clone().slice([from..to]), false);
+        let held = Param::parts("w", vec![rows(0, 100), rows(100, 200), rows(200, vocab)]);
+        for (mut param, pieces) in [(Param::new("w", weight.clone(), false), 1), (held, 3)] {
+            param.trainable = true;
+            // One part, and several of 64 tokens.
+            for most in [1 << 20, 1] {
+                let (each, right, head) = in_parts(&param, hidden.clone(), &classes, 0.5, true, &device, most);
+                let loss = mean(each, right, &classes, 0.5).loss;
+                assert_close(loss, expected.clone().without_autodiff().reshape([1, 1]));
+                let head = head.expect("gradients");
+                assert_close(head.hidden, h.grad(&grads).expect("gradient"));
+                assert_eq!(head.weight.len(), pieces);
+                assert_close(Tensor::cat(head.weight, 0), w.grad(&grads).expect("gradient"));
+            }
         }
+        let param = Param::new("w", weight, false);
         let best = logits.without_autodiff().argmax(1).into_data().try_into_vec::<i32>();
         let best = best.expect("integers");
         let right = classes.iter().zip(&best).filter(|(class, best)| **class == **best).count();

@@ -253,8 +253,7 @@ impl Loader {
         Self { weights, head, outputs, device, packing, limit, half: false, todo, done: HashMap::new(), total }
     }
 
-    /// Holds matrices that take more bytes than this in parts, for a device that cannot bind them whole. Such a matrix
-    /// cannot be trained.
+    /// Holds matrices that take more bytes than this in parts, for a device that cannot bind them whole.
     pub fn within(self, limit: u64) -> Self {
         Self { limit, ..self }
     }

@@ -9,8 +9,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use paddock::{
     error::Error,
     event::{
-        Action, Calibration, Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Prediction, Recovery, Sample,
-        Step, Summary, When,
+        Action, Calibration, Envelope, Evaluation, Event, Failure, Metrics, Phase, Plan, Precision, Prediction,
+        Recovery, Sample, Step, Summary, When,
     },
 };
 use serde_json::{Map, Value, json};
@@ -277,10 +277,14 @@ impl Output {
 
     fn plan(&self, plan: &Plan) {
         self.note(&format!(
-            "plan: {} steps over {} rows on the {}, {} held out, {} of {} parameters trained, about {} of memory",
+            "plan: {} steps over {} rows on the {} in {} bits, {} held out, {} of {} parameters trained, about {} of memory",
             plan.total_steps,
             plan.train_rows,
             plan.device,
+            match plan.precision {
+                Precision::F32 => 32,
+                Precision::F16 => 16,
+            },
             plan.validation_rows,
             count(plan.trainable_parameters),
             count(plan.total_parameters),
