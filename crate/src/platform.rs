@@ -69,6 +69,19 @@ pub fn in_runs<T: Send>(items: &mut [T], size: usize, work: impl Fn(usize, &mut 
     }
 }
 
+/// Calls `work` with each number below `count`, on all threads where there are several.
+pub fn in_turns(count: usize, work: impl Fn(usize) + Send + Sync) {
+    #[cfg(target_family = "wasm")]
+    {
+        (0..count).for_each(work);
+    }
+    #[cfg(not(target_family = "wasm"))]
+    {
+        use rayon::prelude::*;
+        (0..count).into_par_iter().for_each(work);
+    }
+}
+
 /// Seconds since some fixed moment.
 pub fn now() -> f64 {
     #[cfg(target_family = "wasm")]

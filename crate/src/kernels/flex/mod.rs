@@ -1,8 +1,9 @@
-//! The CPU: loops over rows, in place where nobody else has the numbers, on all threads natively. Products are Burn's (the
-//! `gemm` crate reads transposed operands in place) but for the shapes that it is slow at, see [`product`].
+//! The CPU: loops over rows, in place where nobody else has the numbers, on all threads natively. Products are the `gemm`
+//! crate's, which reads transposed operands in place, see [`product`].
 //!
 //! Nothing depends on the number of threads: work is cut by shapes alone, and each sum has one order.
 
+mod gemm;
 mod math;
 mod packed;
 mod product;
@@ -83,8 +84,7 @@ impl KernelOps for Flex {
         dtype: DType,
     ) -> FloatTensor<Self> {
         let shape = product_shape(&lhs.shape(), &rhs.shape(), ta, tb);
-        let out = product::product(one_of(lhs), one_of(rhs), ta, tb, DType::F32);
-        let out = if scale == 1.0 { out } else { rows::scaled(out, scale) };
+        let out = product::product(one_of(lhs), one_of(rhs), ta, tb, scale);
         give(Self::float_reshape(out, shape), dtype)
     }
 
@@ -95,9 +95,9 @@ impl KernelOps for Flex {
         high: FloatTensor<Self>,
         tb: bool,
     ) -> FloatTensor<Self> {
-        let dtype = lhs.dtype();
-        let base = Self::product(lhs, rhs, false, tb, 1.0, DType::F32);
-        give(rows::sum(base, Self::product(low, high, false, tb, 1.0, DType::F32)), dtype)
+        let (dtype, shape) = (lhs.dtype(), product_shape(&lhs.shape(), &rhs.shape(), false, tb));
+        let out = product::sum_of_two([lhs, rhs].map(one_of), [low, high].map(one_of), tb);
+        give(Self::float_reshape(out, shape), dtype)
     }
 
     fn rotate(
@@ -159,7 +159,7 @@ impl KernelOps for Flex {
     }
 
     fn packed_product(x: FloatTensor<Self>, words: IntTensor<Self>, of: Stored, transposed: bool) -> FloatTensor<Self> {
-        packed::product(x, words, of.kind, [of.rows, of.columns], transposed)
+        packed::product(x, words, of, transposed, None)
     }
 
     fn packed_product_plus(
@@ -170,9 +170,7 @@ impl KernelOps for Flex {
         of: Stored,
         transposed: bool,
     ) -> FloatTensor<Self> {
-        let dtype = x.dtype();
-        let base = Self::packed_product(Self::float_cast(x, FloatDType::F32), words, of, transposed);
-        give(rows::sum(base, Self::product(low, high, false, transposed, 1.0, DType::F32)), dtype)
+        packed::product(x, words, of, transposed, Some([low, high]))
     }
 
     fn add_squares(

@@ -1,5 +1,5 @@
 //! Products with matrices in GGML's blocks. A few rows meet each row of the matrix as it is unpacked; for more of them some
-//! rows at a time become a matrix, on all threads, and go through [`super::product`].
+//! rows at a time become a matrix, on all threads, and go through [`super::gemm`].
 
 use std::ops::Range;
 
@@ -9,12 +9,16 @@ use burn::{
 };
 
 use super::{
-    Numbers, give, numbers, over, plain,
+    Numbers,
+    gemm::{self, Term},
+    give, numbers, one_of, over, plain,
     product::{self, FEW},
-    rows::rewrite,
-    wrap,
+    rows, wrap,
 };
-use crate::{kernels::packed, weights::ggml::GgmlType};
+use crate::{
+    kernels::{Stored, packed},
+    weights::ggml::GgmlType,
+};
 
 /// Numbers that are unpacked at a time: a MiB of them.
 const TILE: usize = 256 << 10;
@@ -85,70 +89,50 @@ fn whole(words: IntTensor<Flex>) -> IntTensor<Flex> {
     if words.is_contiguous() { words } else { words.to_contiguous() }
 }
 
+/// See [`KernelOps::packed_product_plus`](crate::kernels::KernelOps::packed_product_plus); `more` are its `low` and `high`.
 pub fn product(
     x: Numbers,
     words: IntTensor<Flex>,
-    kind: u32,
-    [rows, columns]: [usize; 2],
+    of: Stored,
     transposed: bool,
+    more: Option<[Numbers; 2]>,
 ) -> Numbers {
     let (words, lines, dtype) = (whole(words), x.shape()[0], x.dtype());
-    let blocks = Blocks::new(&words, kind, columns);
+    let blocks = Blocks::new(&words, of.kind, of.columns);
     let x = Flex::float_cast(x, FloatDType::F32);
-    let shape = vec![lines, if transposed { rows } else { columns }];
+    let more = more.map(|both| both.map(|x| one_of(Flex::float_cast(x, FloatDType::F32))));
     if transposed && (1..=FEW).contains(&lines) {
         let x = plain(x);
-        return give(wrap(blocks.few_rows(numbers(&x), rows), shape), dtype);
+        let out = wrap(blocks.few_rows(numbers(&x), of.rows), vec![1, lines, of.rows]);
+        let out = match more {
+            Some([low, high]) => rows::sum(out, product::product(low, high, false, true, 1.0)),
+            None => out,
+        };
+        return give(out.reshape(Shape::from(vec![lines, of.rows])), dtype);
     }
-    let width = x.shape()[1];
-    let x = x.reshape(Shape::from(vec![1, lines, width]));
-    let tile = (TILE / columns.max(1)).max(16);
-    let tiles = (0..rows).step_by(tile).map(|from| from..(from + tile).min(rows));
-    let out = if transposed { forward(&x, &blocks, rows, tiles) } else { back(&x, &blocks, tiles) };
-    let out = out.map_or_else(
-        || wrap(vec![0.0; shape.iter().product()], shape.clone()),
-        |out| out.reshape(Shape::from(shape.clone())),
-    );
-    give(out, dtype)
-}
-
-/// `x·Wᵀ`, whose columns come tile by tile.
-fn forward(
-    x: &Numbers,
-    blocks: &Blocks<'_>,
-    rows: usize,
-    mut tiles: impl Iterator<Item = Range<usize>>,
-) -> Option<Numbers> {
-    let times = |tile: Range<usize>| product::product(x.clone(), blocks.matrix(tile), false, true, DType::F32);
-    let first = tiles.next()?;
-    if first.len() == rows {
-        return Some(times(first));
+    let shape = [1, lines, of.outputs(transposed)];
+    let x = one_of(x);
+    let mut out = vec![0.0; shape.iter().product()];
+    let tile = (TILE / of.columns.max(1)).max(16);
+    for from in (0..of.rows).step_by(tile) {
+        let rows = from..(from + tile).min(of.rows);
+        let matrix = blocks.matrix(rows.clone());
+        // A tile of rows is columns of `x·Wᵀ`, and one term of all of `x·W`.
+        let (a, b, first) = match transposed {
+            true => (x.clone(), matrix.transpose(1, 2), from),
+            false => (x.narrow(2, from, rows.len()), matrix, 0),
+        };
+        if let Some(term) = Term::new(&a, &b, 1.0) {
+            gemm::fill(&mut out, shape, first, &[term], !transposed && from > 0);
+        }
     }
-    let lines = x.layout().shape()[1];
-    let mut out = vec![0.0; lines * rows];
-    for tile in std::iter::once(first).chain(tiles) {
-        let part = plain(times(tile.clone()));
-        let part = numbers(&part);
-        over(&mut out, rows, |at, out| {
-            let part = &part[at / rows * tile.len()..];
-            for (out, part) in out.chunks_mut(rows).zip(part.chunks(tile.len())) {
-                out[tile.clone()].copy_from_slice(part);
-            }
-        });
+    if let Some([low, high]) = more {
+        let high = if transposed { high.transpose(1, 2) } else { high };
+        if let Some(term) = Term::new(&low, &high, 1.0) {
+            gemm::fill(&mut out, shape, 0, &[term], true);
+        }
     }
-    Some(wrap(out, vec![lines, rows]))
-}
-
-/// `x·W`, to which each tile adds.
-fn back(x: &Numbers, blocks: &Blocks<'_>, tiles: impl Iterator<Item = Range<usize>>) -> Option<Numbers> {
-    let times = |tile: Range<usize>| {
-        let x = x.narrow(2, tile.start, tile.len());
-        plain(product::product(x, blocks.matrix(tile), false, false, DType::F32))
-    };
-    tiles.map(times).reduce(|sum, part| {
-        let part = numbers(&part);
-        rewrite(sum, 1, |at, sum| sum.iter_mut().zip(&part[at..]).for_each(|(sum, part)| *sum += part))
-    })
+    give(wrap(out, shape[1..].to_vec()), dtype)
 }
 
 pub fn rows(ids: IntTensor<Flex>, words: IntTensor<Flex>, kind: u32, columns: usize) -> Numbers {

@@ -1,34 +1,22 @@
-//! Matrix products. Most are Burn's: the `gemm` crate packs operands of any layout into its caches, and has all threads for a
-//! product of [`LARGE`] multiplications or a batch of [`SHARED`] in all. Elsewhere there is a way of our own:
-//!
-//! - a few rows times a matrix, which is what each token of an answer takes: `gemm` has one thread for it, or packs all of
-//!   the matrix;
-//! - one product between those sizes, as the thin ones of an adapter are: its rows go as a batch.
+//! Matrix products: tiles of the `gemm` crate on all threads ([`super::gemm`]), and a way of our own for a few rows times a
+//! matrix, which is what each token of an answer takes: `gemm` would pack all of the matrix for it.
 
 use std::array::from_fn;
 
 use burn::{
-    backend::{Flex, flex::Layout as Strides, ops::FloatTensorOps},
-    tensor::{DType, FloatDType, Shape},
+    backend::{Flex, ops::FloatTensorOps},
+    tensor::FloatDType,
 };
 
-use super::{MANY, Numbers, give, math, numbers, plain, wrap};
+use super::{
+    MANY, Numbers,
+    gemm::{self, Term},
+    math, numbers, plain, rows, wrap,
+};
 use crate::platform;
 
 /// Rows that are few.
 pub const FEW: usize = 4;
-
-/// Multiplications of a batch that Burn shares between threads (`BATCH_PARALLEL_THRESHOLD` of burn-flex 0.22.1).
-const SHARED: usize = 128 * 128 * 128;
-
-/// Multiplications of one product that `gemm` shares between threads (`PARALLEL_THRESHOLD` of burn-flex 0.22.1).
-const LARGE: usize = 192 * 192 * 192;
-
-/// Least rows of a part of a product: each part packs the other operand anew.
-const PART: usize = 64;
-
-/// Most rows of a result that is cut by its columns and turned around at the end.
-const THIN: usize = 32;
 
 /// Numbers of a matrix that a thread multiplies by a few rows at a time.
 const RUN: usize = 1 << 14;
@@ -36,20 +24,47 @@ const RUN: usize = 1 << 14;
 /// Rows of a matrix that are multiplied together.
 const TOGETHER: usize = 4;
 
-pub fn product(lhs: Numbers, rhs: Numbers, ta: bool, tb: bool, dtype: DType) -> Numbers {
+/// `scale` times the product of two matrices or of as many pairs of them, `[batch, ·, ·]`, in 32 bits.
+pub fn product(lhs: Numbers, rhs: Numbers, ta: bool, tb: bool, scale: f32) -> Numbers {
     let (lhs, rhs) = (Flex::float_cast(lhs, FloatDType::F32), Flex::float_cast(rhs, FloatDType::F32));
     if tb && !ta && rhs.is_contiguous() {
         let (x, w) = (lhs.layout().shape(), rhs.layout().shape());
         let (m, n, k) = (x[1], w[1], x[2]);
         if [x[0], w[0]] == [1, 1] && (1..=FEW).contains(&m) && k > 0 {
             let lhs = plain(lhs);
-            return give(wrap(few_rows(numbers(&lhs), numbers(&rhs), k), vec![1, m, n]), dtype);
+            return scaled(wrap(few_rows(numbers(&lhs), numbers(&rhs), k), vec![1, m, n]), scale);
         }
     }
-    let a = if ta { lhs.transpose(1, 2) } else { lhs };
-    let b = if tb { rhs.transpose(1, 2) } else { rhs };
-    let out = in_parts(&a, &b).unwrap_or_else(|| Flex::float_matmul(a, b));
-    give(out, dtype)
+    let (a, b) = turned(lhs, rhs, ta, tb);
+    let Some(term) = Term::new(&a, &b, scale) else { return scaled(Flex::float_matmul(a, b), scale) };
+    let shape = term.shape();
+    let mut out = vec![0.0; shape.iter().product()];
+    gemm::fill(&mut out, shape, 0, &[term], false);
+    wrap(out, shape.into())
+}
+
+/// `lhs·rhs + low·high` (`tb`: `lhs·rhsᵀ + low·highᵀ`), each tile of it in one visit.
+pub fn sum_of_two([lhs, rhs]: [Numbers; 2], [low, high]: [Numbers; 2], tb: bool) -> Numbers {
+    let [lhs, rhs, low, high] = [lhs, rhs, low, high].map(|x| Flex::float_cast(x, FloatDType::F32));
+    let few = lhs.layout().shape()[1] <= FEW;
+    let ((a, b), (c, d)) = (turned(lhs.clone(), rhs.clone(), false, tb), turned(low.clone(), high.clone(), false, tb));
+    if let (false, Some(one), Some(two)) = (few, Term::new(&a, &b, 1.0), Term::new(&c, &d, 1.0))
+        && one.shape() == two.shape()
+    {
+        let shape = one.shape();
+        let mut out = vec![0.0; shape.iter().product()];
+        gemm::fill(&mut out, shape, 0, &[one, two], false);
+        return wrap(out, shape.into());
+    }
+    rows::sum(product(lhs, rhs, false, tb, 1.0), product(low, high, false, tb, 1.0))
+}
+
+fn turned(lhs: Numbers, rhs: Numbers, ta: bool, tb: bool) -> (Numbers, Numbers) {
+    (if ta { lhs.transpose(1, 2) } else { lhs }, if tb { rhs.transpose(1, 2) } else { rhs })
+}
+
+fn scaled(out: Numbers, scale: f32) -> Numbers {
+    if scale == 1.0 { out } else { rows::scaled(out, scale) }
 }
 
 /// `x·Wᵀ` for few rows of `x` `[m, k]` and `w` `[n, k]`; gives `[m, n]`.
@@ -129,40 +144,4 @@ fn block<const M: usize, const R: usize, const L: usize>(x: [&[f32]; M], w: [&[f
     let rest =
         |row: &[f32], by: &[f32]| -> f32 { row[count * L..].iter().zip(&by[count * L..]).map(|(x, w)| x * w).sum() };
     from_fn(|j| from_fn(|i| math::fold(sums[j][i]) + rest(x[i], w[j])))
-}
-
-/// One product that Burn leaves to one thread although it is of some size, as a batch of its rows' parts. None where it is
-/// another one, or where the rows do not come out even.
-fn in_parts(a: &Numbers, b: &Numbers) -> Option<Numbers> {
-    let (of_a, of_b) = (a.layout().shape(), b.layout().shape());
-    let (m, k, n) = (of_a[1], of_a[2], of_b[2]);
-    let size = m.saturating_mul(n).saturating_mul(k);
-    if !platform::THREADS || [of_a[0], of_b[0]] != [1, 1] || !(SHARED..LARGE).contains(&size) {
-        return None;
-    }
-    let by_parts = |a: &Numbers, b: Numbers, rows: usize, columns: usize| -> Option<Numbers> {
-        let out = Flex::float_matmul(batch(a, parts(rows)?), b);
-        Some(out.reshape(Shape::from(vec![1, rows, columns])))
-    };
-    if m > THIN {
-        return by_parts(a, b.clone(), m, n);
-    }
-    // (A·B)ᵀ = Bᵀ·Aᵀ
-    let turned = by_parts(&b.transpose(1, 2), a.transpose(1, 2), n, m)?;
-    Some(turned.transpose(1, 2).to_contiguous())
-}
-
-/// How many equal parts to make of so many rows: by the rows alone, as a part's size may touch the last bit of its numbers.
-fn parts(rows: usize) -> Option<usize> {
-    [4, 3, 5, 2, 7].into_iter().find(|parts| rows.is_multiple_of(*parts) && rows / parts >= PART)
-}
-
-/// A matrix `[1, rows, columns]` as a batch of parts of its rows, where they stand.
-fn batch(matrix: &Numbers, parts: usize) -> Numbers {
-    let layout = matrix.layout();
-    let rows = layout.shape()[1] / parts;
-    let shape = Shape::from(vec![parts, rows, layout.shape()[2]]);
-    let (row, column) = (layout.strides()[1], layout.strides()[2]);
-    let layout = Strides::new(shape, vec![row * rows as isize, row, column], layout.start_offset());
-    matrix.clone().with_layout(layout)
 }

@@ -50,8 +50,8 @@ pub(in crate::kernels) fn stocks(a: &Numbers, b: &Numbers, layout: Layout) -> Nu
     stock::product::<Flex>(a.clone(), b.clone(), ta, tb, 1.0, DType::F32)
 }
 
-/// Batch, m, n, k: of a few rows and one more; with rests on every side; of a size that goes in parts by rows or by
-/// columns, evenly or not; of what stays with Burn.
+/// Batch, m, n, k: of a few rows and one more; with rests on every side; of one tile and of several, in both directions, evenly
+/// or not.
 fn sizes() -> Vec<[usize; 4]> {
     let mut sizes: Vec<[usize; 4]> = Vec::new();
     for m in 1..=5 {
@@ -70,6 +70,8 @@ fn sizes() -> Vec<[usize; 4]> {
         [1, 130, 135, 140],
         [4, 96, 128, 64],
         [3, 65, 33, 17],
+        [1, 1100, 300, 40],
+        [9, 257, 129, 16],
     ]);
     sizes
 }

@@ -1,0 +1,167 @@
+//! The `gemm` crate's product, cut into tiles of the result that each go to one thread: a thread packs only what it
+//! multiplies, where `gemm` itself packs one operand on the caller's thread while the others wait. Second products and factors
+//! are added and multiplied on the way out.
+
+// `gemm` takes pointers. All of them are made here, from slices whose bounds `View::new` and `fill` have checked.
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+
+use burn::tensor::DType;
+
+use super::Numbers;
+use crate::platform;
+
+/// Columns of a tile: whole registers of AVX-512 for one thread's product.
+const COLUMNS: usize = if platform::THREADS { 128 } else { usize::MAX };
+
+/// Rows of a tile where there are enough tiles: all of them find their columns packed.
+const ROWS: usize = if platform::THREADS { 512 } else { usize::MAX };
+
+/// From so many tiles on, they are as high as [`ROWS`]; fewer would not come out even between threads.
+const ENOUGH: usize = 8;
+
+/// Multiplications that are worth waking a thread for.
+const SHARED: usize = 1 << 18;
+
+/// A batch of matrices where it stands. Invariant: every element lies inside `numbers`.
+struct View<'a> {
+    numbers: &'a [f32],
+    start: usize,
+    /// Batch, rows, columns.
+    shape: [usize; 3],
+    strides: [isize; 3],
+}
+
+impl<'a> View<'a> {
+    /// None for a tensor that is no batch of matrices in 32 bits.
+    fn new(tensor: &'a Numbers) -> Option<Self> {
+        if tensor.dtype() != DType::F32 {
+            return None;
+        }
+        let layout = tensor.layout();
+        let shape: [usize; 3] = layout.shape().as_slice().try_into().ok()?;
+        let strides: [isize; 3] = layout.strides().try_into().ok()?;
+        let view = Self { numbers: tensor.storage(), start: layout.start_offset(), shape, strides };
+        let (mut least, mut most) = (view.start as i128, view.start as i128);
+        for (count, stride) in shape.into_iter().zip(strides) {
+            let last = count.checked_sub(1)? as i128 * stride as i128;
+            (least, most) = (least + last.min(0), most + last.max(0));
+        }
+        (least >= 0 && most < view.numbers.len() as i128).then_some(view)
+    }
+
+    /// The first element of row `row` and column `column` of a matrix, which must be there.
+    fn at(&self, [matrix, row, column]: [usize; 3]) -> *const f32 {
+        assert!(matrix < self.shape[0] && row < self.shape[1] && column < self.shape[2], "inside the matrix");
+        let [b, r, c] = self.strides;
+        let place = self.start as isize + matrix as isize * b + row as isize * r + column as isize * c;
+        // SAFETY: `new` has seen that all elements lie inside the slice.
+        unsafe { self.numbers.as_ptr().offset(place) }
+    }
+}
+
+/// A result `[batch, rows, columns]`, row by row, which threads fill tile by tile.
+struct Out<'a> {
+    first: *mut f32,
+    shape: [usize; 3],
+    numbers: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: threads write to different tiles alone, see `fill`.
+unsafe impl Sync for Out<'_> {}
+
+/// Where a tile begins, and its height and width.
+#[derive(Clone, Copy)]
+struct Tile {
+    matrix: usize,
+    from: [usize; 2],
+    size: [usize; 2],
+}
+
+/// `scale · a·b`, of batches of as many matrices.
+pub struct Term<'a> {
+    a: View<'a>,
+    b: View<'a>,
+    scale: f32,
+}
+
+impl<'a> Term<'a> {
+    /// None where the operands are no batches of matrices in 32 bits, have no numbers or do not fit together.
+    pub fn new(a: &'a Numbers, b: &'a Numbers, scale: f32) -> Option<Self> {
+        let term = Self { a: View::new(a)?, b: View::new(b)?, scale };
+        let ([batch, _, k], [others, rows, _]) = (term.a.shape, term.b.shape);
+        (batch == others && k == rows).then_some(term)
+    }
+
+    /// Of the product.
+    pub fn shape(&self) -> [usize; 3] {
+        [self.a.shape[0], self.a.shape[1], self.b.shape[2]]
+    }
+
+    fn multiplications(&self) -> usize {
+        self.shape().into_iter().fold(self.a.shape[2], usize::saturating_mul)
+    }
+}
+
+/// Puts the sum of some products into columns of `out` `[batch, rows, columns]`, from column `first` on, or adds it to what
+/// is there.
+///
+/// # Panics
+/// Where the products are of different shapes or do not fit there.
+pub fn fill(out: &mut [f32], shape: [usize; 3], first: usize, terms: &[Term<'_>], add: bool) {
+    let Some([batch, m, n]) = terms.first().map(Term::shape) else { return };
+    assert!(terms.iter().all(|term| term.shape() == [batch, m, n]), "terms of one shape");
+    assert!([batch, m] == shape[..2] && first + n <= shape[2] && out.len() == shape.iter().product::<usize>(), "room for them");
+    let out = Out { first: out.as_mut_ptr(), shape, numbers: PhantomData };
+    let columns = COLUMNS.min(n);
+    let across = n.div_ceil(columns);
+    let rows = if batch * across * m.div_ceil(ROWS) >= ENOUGH { ROWS } else { ROWS / 2 }.min(m);
+    let down = m.div_ceil(rows);
+    let work = |at: usize| {
+        // Neighbours share their columns.
+        let (matrix, at) = (at / (down * across), at % (down * across));
+        let from = [at % down * rows, at / down * columns];
+        let tile = Tile { matrix, from, size: [rows.min(m - from[0]), columns.min(n - from[1])] };
+        for (at, term) in terms.iter().enumerate() {
+            one(&out, first, tile, term, add || at > 0);
+        }
+    };
+    let tiles = batch * down * across;
+    if terms.iter().map(Term::multiplications).sum::<usize>() < SHARED {
+        (0..tiles).for_each(work);
+    } else {
+        platform::in_turns(tiles, work);
+    }
+}
+
+/// One tile of a product, put or added into the columns from `first` on.
+fn one(out: &Out<'_>, first: usize, tile: Tile, Term { a, b, scale }: &Term<'_>, add: bool) {
+    let ([batch, m, n], Tile { matrix, from: [row, column], size: [height, width] }) = (out.shape, tile);
+    assert!(matrix < batch && row + height <= m && first + column + width <= n, "a tile inside the result");
+    // SAFETY: the tile lies inside the result, and no other call has it. Its rows of `a` and columns of `b` are there, as the
+    // product is of that shape, and so are all their elements, by `View`'s invariant.
+    unsafe {
+        gemm::gemm(
+            height,
+            width,
+            a.shape[2],
+            out.first.add((matrix * m + row) * n + first + column),
+            1,
+            n as isize,
+            add,
+            a.at([matrix, row, 0]),
+            a.strides[2],
+            a.strides[1],
+            b.at([matrix, 0, column]),
+            b.strides[2],
+            b.strides[1],
+            1.0,
+            *scale,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
