@@ -94,7 +94,7 @@ fn kernels(shop: &mut Shop, flags: &[String]) -> Result<Told> {
 /// In the page, and with the command.
 fn growth(shop: &mut Shop, flags: &[String]) -> Result<Told> {
     match wants(flags, "--where", "browser") {
-        true => pieces::page(shop)?,
+        true => pieces::page(shop, false)?,
         false => setup::get(shop, &Need::NATIVE)?,
     }
     match wants(flags, "--where", "native") {
