@@ -20,6 +20,7 @@ use signal_hook::{
 
 use crate::{
     files::{Result, Writing, failure},
+    machine,
     output::Output,
     storage::Folder,
 };
@@ -31,6 +32,7 @@ pub struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     pub fn new(output: &'a mut Output) -> Self {
+        machine::work_along();
         Self { engine: Engine::new(), output }
     }
 

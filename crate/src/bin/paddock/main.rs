@@ -9,7 +9,7 @@ mod files;
 mod hub;
 mod init;
 mod lr_find;
-mod memory;
+mod machine;
 mod model;
 mod output;
 mod plugins;
@@ -35,7 +35,7 @@ use clap::{Parser, error::ErrorKind};
 use output::Output;
 
 fn main() -> ExitCode {
-    memory::keep();
+    machine::keep_memory();
     let args = args::normalise(std::env::args_os());
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,

@@ -2,10 +2,10 @@
 //! multiplies, where `gemm` itself packs one operand on the caller's thread while the others wait. Second products and factors
 //! are added and multiplied on the way out.
 
-// `gemm` takes pointers. All of them are made here, from slices whose bounds `View::new` and `fill` have checked.
+// `gemm` takes pointers. All of them are made here, from slices whose bounds `View::new` and `tiles` have checked.
 #![allow(unsafe_code)]
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, mem::MaybeUninit, slice};
 
 use burn::tensor::DType;
 
@@ -65,10 +65,10 @@ impl<'a> View<'a> {
 struct Out<'a> {
     first: *mut f32,
     shape: [usize; 3],
-    numbers: PhantomData<&'a mut [f32]>,
+    numbers: PhantomData<&'a mut [MaybeUninit<f32>]>,
 }
 
-// SAFETY: threads write to different tiles alone, see `fill`.
+// SAFETY: threads write to different tiles alone, see `tiles`.
 unsafe impl Sync for Out<'_> {}
 
 /// Where a tile begins, and its height and width.
@@ -104,16 +104,39 @@ impl<'a> Term<'a> {
     }
 }
 
-/// Puts the sum of some products into columns of `out` `[batch, rows, columns]`, from column `first` on, or adds it to what
-/// is there.
+/// The sum of some products of one shape `[batch, rows, columns]`, row by row.
 ///
 /// # Panics
-/// Where the products are of different shapes or do not fit there.
-pub fn fill(out: &mut [f32], shape: [usize; 3], first: usize, terms: &[Term<'_>], add: bool) {
+/// Where they are of different shapes.
+pub fn sum(terms: &[Term<'_>]) -> Vec<f32> {
+    let Some(shape) = terms.first().map(Term::shape) else { return Vec::new() };
+    let size = shape.iter().product();
+    // Not zeros: that would be a visit of all of it by one thread.
+    let mut out = Vec::with_capacity(size);
+    tiles(out.spare_capacity_mut(), shape, 0, terms, false);
+    // SAFETY: the tiles are all of the result, and the first term writes each of their elements.
+    unsafe { out.set_len(size) };
+    out
+}
+
+/// Puts a product into columns of `out` `[batch, rows, columns]`, from column `first` on, or adds it to what is there.
+///
+/// # Panics
+/// Where it does not fit there.
+pub fn put(out: &mut [f32], shape: [usize; 3], first: usize, term: Term<'_>, add: bool) {
+    let size = out.len();
+    // SAFETY: numbers may be looked at as room for numbers; tiles only ever write numbers there.
+    let out = unsafe { slice::from_raw_parts_mut(out.as_mut_ptr().cast::<MaybeUninit<f32>>(), size) };
+    tiles(out, shape, first, &[term], add);
+}
+
+/// The sum of some products, on all threads, into columns of `out` or added to what is there, which must then be numbers.
+fn tiles(out: &mut [MaybeUninit<f32>], shape: [usize; 3], first: usize, terms: &[Term<'_>], add: bool) {
     let Some([batch, m, n]) = terms.first().map(Term::shape) else { return };
     assert!(terms.iter().all(|term| term.shape() == [batch, m, n]), "terms of one shape");
-    assert!([batch, m] == shape[..2] && first + n <= shape[2] && out.len() == shape.iter().product::<usize>(), "room for them");
-    let out = Out { first: out.as_mut_ptr(), shape, numbers: PhantomData };
+    let size = shape.iter().product::<usize>();
+    assert!([batch, m] == shape[..2] && first + n <= shape[2] && out.len() >= size, "room for them");
+    let out = Out { first: out.as_mut_ptr().cast(), shape, numbers: PhantomData };
     let columns = COLUMNS.min(n);
     let across = n.div_ceil(columns);
     let rows = if batch * across * m.div_ceil(ROWS) >= ENOUGH { ROWS } else { ROWS / 2 }.min(m);
@@ -127,11 +150,11 @@ pub fn fill(out: &mut [f32], shape: [usize; 3], first: usize, terms: &[Term<'_>]
             one(&out, first, tile, term, add || at > 0);
         }
     };
-    let tiles = batch * down * across;
+    let count = batch * down * across;
     if terms.iter().map(Term::multiplications).sum::<usize>() < SHARED {
-        (0..tiles).for_each(work);
+        (0..count).for_each(work);
     } else {
-        platform::in_turns(tiles, work);
+        platform::in_turns(count, work);
     }
 }
 

@@ -123,13 +123,13 @@ pub fn product(
             false => (x.narrow(2, from, rows.len()), matrix, 0),
         };
         if let Some(term) = Term::new(&a, &b, 1.0) {
-            gemm::fill(&mut out, shape, first, &[term], !transposed && from > 0);
+            gemm::put(&mut out, shape, first, term, !transposed && from > 0);
         }
     }
     if let Some([low, high]) = more {
         let high = if transposed { high.transpose(1, 2) } else { high };
         if let Some(term) = Term::new(&low, &high, 1.0) {
-            gemm::fill(&mut out, shape, 0, &[term], true);
+            gemm::put(&mut out, shape, 0, term, true);
         }
     }
     give(wrap(out, shape[1..].to_vec()), dtype)

@@ -38,9 +38,7 @@ pub fn product(lhs: Numbers, rhs: Numbers, ta: bool, tb: bool, scale: f32) -> Nu
     let (a, b) = turned(lhs, rhs, ta, tb);
     let Some(term) = Term::new(&a, &b, scale) else { return scaled(Flex::float_matmul(a, b), scale) };
     let shape = term.shape();
-    let mut out = vec![0.0; shape.iter().product()];
-    gemm::fill(&mut out, shape, 0, &[term], false);
-    wrap(out, shape.into())
+    wrap(gemm::sum(&[term]), shape.into())
 }
 
 /// `lhs·rhs + low·high` (`tb`: `lhs·rhsᵀ + low·highᵀ`), each tile of it in one visit.
@@ -52,9 +50,7 @@ pub fn sum_of_two([lhs, rhs]: [Numbers; 2], [low, high]: [Numbers; 2], tb: bool)
         && one.shape() == two.shape()
     {
         let shape = one.shape();
-        let mut out = vec![0.0; shape.iter().product()];
-        gemm::fill(&mut out, shape, 0, &[one, two], false);
-        return wrap(out, shape.into());
+        return wrap(gemm::sum(&[one, two]), shape.into());
     }
     rows::sum(product(lhs, rhs, false, tb, 1.0), product(low, high, false, tb, 1.0))
 }
