@@ -9,8 +9,8 @@ use super::{Llama, rope::Rotation};
 #[derive(Debug, Clone)]
 pub enum Places {
     /// Rows padded on the right and turned by the longest one's length: a line for each position, `[seq, head_dim / 2]`.
-    Padded(Rotation),
-    Packed(Segments),
+    Padded(Box<Rotation>),
+    Packed(Box<Segments>),
 }
 
 /// Where the rows of a packed batch stand, on the device.
@@ -28,7 +28,8 @@ impl Llama {
     pub fn padded(&self, seq: usize, longest: usize, device: &Device) -> Option<Places> {
         let frequencies = self.config.frequencies(longest);
         let device = device.clone().without_autodiff();
-        (frequencies != self.config.frequencies(seq)).then(|| Places::Padded(Rotation::at(seq, &frequencies, &device)))
+        (frequencies != self.config.frequencies(seq))
+            .then(|| Places::Padded(Box::new(Rotation::at(seq, &frequencies, &device))))
     }
 
     /// For a batch in which the row of each token begins at its `starts` and the token stands at its `positions`, both

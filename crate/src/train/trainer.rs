@@ -33,7 +33,13 @@ fn places(model: &Llama, batch: &Batch, device: &Device) -> Option<Places> {
         return model.padded(batch.seq, batch.longest, device);
     }
     let shape = [batch.batch, batch.seq];
-    Some(Places::Packed(model.segments(batch.starts.clone(), batch.positions(), shape, batch.longest, device)))
+    Some(Places::Packed(Box::new(model.segments(
+        batch.starts.clone(),
+        batch.positions(),
+        shape,
+        batch.longest,
+        device,
+    ))))
 }
 
 /// Logits of a micro-batch: one row a text, or one a position under the language-model head.

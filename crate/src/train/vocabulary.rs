@@ -196,7 +196,7 @@ mod tests {
             .collect();
         let expected = Tensor::cat(chosen, 0).mean().mul_scalar(-0.5);
         let mut grads = expected.backward();
-        let rows = |from: usize, to: usize| Param::new("w", weight.clone().slice([from..to]), false);
+        let rows = |from: usize, to: usize| Param::new("w", weight.clone().slice([from..to, 0..8]), false);
         let held = Param::parts("w", vec![rows(0, 100), rows(100, 200), rows(200, vocab)]);
         for (mut param, pieces) in [(Param::new("w", weight.clone(), false), 1), (held, 3)] {
             param.trainable = true;
