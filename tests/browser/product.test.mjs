@@ -54,7 +54,7 @@ for (const name of ['plain', 'fused']) {
 }
 
 // Batch, rows, columns, steps: whole panels and parts, rests of each, several parts of each; thin and small ones, which go another way.
-const SIZES = [[1, 96, 64, 128], [1, 37, 41, 53], [2, 100, 17, 65], [1, 97, 9, 385], [1, 9, 1100, 70], [1, 203, 50, 801], [3, 33, 34, 35], [1, 64, 8, 300], [1, 5, 6, 7]]
+const SIZES = [[1, 96, 64, 128], [1, 37, 41, 53], [2, 100, 17, 65], [1, 97, 9, 385], [1, 9, 1100, 70], [1, 203, 50, 801], [3, 33, 34, 35], [1, 8, 70, 300], [1, 64, 7, 300], [1, 5, 6, 7]]
 
 /** What a page's browser refuses: nothing, modules with relaxed SIMD, or all that a page makes by itself. */
 const REFUSED = ['nothing', 'relaxed SIMD', 'every module']

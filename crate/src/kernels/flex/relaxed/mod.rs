@@ -33,7 +33,7 @@ const HEIGHT: usize = 96;
 /// Columns that are packed at once, for the third. Whole panels.
 const WIDTH: usize = 1024;
 
-/// Rows or columns that are too few to pack the other operand for.
+/// With fewer rows or columns, packing the other operand takes longer than multiplying it. An adapter has as many, usually.
 const THIN: usize = 8;
 
 /// Multiplications that are worth a call.
@@ -125,7 +125,7 @@ pub unsafe fn multiply(product: &Product<'_>) -> bool {
 }
 
 fn worth([m, n, k]: [usize; 3]) -> bool {
-    m > THIN && n > THIN && k > 0 && m.saturating_mul(n).saturating_mul(k) >= SMALL
+    m >= THIN && n >= THIN && k > 0 && m.saturating_mul(n).saturating_mul(k) >= SMALL
 }
 
 /// Packs parts of the operands, one after the other, and has them multiplied by `call`. Parts go by the sizes alone.
