@@ -78,8 +78,8 @@ async function once(opened, url, { name, model, device, side, steps, counted = f
         config: settings(model, device, side, steps),
         ...(counted && { worker: '/peers/measuring-worker.js' }),
       }
-      const { losses, step_seconds, first_step_seconds, counted: found } = await train(page, run)
-      return { losses, step_seconds, first_step_seconds, ...(counted && { counted: found }) }
+      const { losses, step_seconds, first_step_seconds, cpu_features, counted: found } = await train(page, run)
+      return { losses, step_seconds, first_step_seconds, ...(cpu_features && { cpu_features }), ...(counted && { counted: found }) }
     }
     const run = {
       device: device === 'gpu' ? 'webgpu' : 'wasm',

@@ -114,8 +114,9 @@ export async function emptyPage(context, url) {
  *
  * @param {import('playwright-core').Page} page
  * @param {{ worker?: string, model: string[], adapter?: string[], train: string, held: string, config: object }} run paths on the site
- * @returns {Promise<{ losses: number[], rates: number[], step_seconds: number[], first_step_seconds: number, plan: object, held: object, counted: object[] }>}
- *   `rates`: tokens a second of each step; `held` and `counted` (by step) only of the measuring worker, see peers/counting.js
+ * @returns {Promise<{ losses: number[], rates: number[], step_seconds: number[], first_step_seconds: number, plan: object, cpu_features: string[] | null, held: object, counted: object[] }>}
+ *   `rates`: tokens a second of each step; `cpu_features` of a run on the CPU; `held` and `counted` (by step) only of the measuring worker, see
+ *   peers/counting.js
  */
 export function train(page, run) {
   return page.evaluate(
@@ -133,6 +134,7 @@ export function train(page, run) {
       const steps = []
       let plan = null
       let measured = null
+      let environment = null
       const finished = new Promise((done, failed) => {
         worker.onerror = (event) => failed(new Error(event.message || `${script} could not be loaded`))
         worker.onmessage = ({ data: message }) => {
@@ -148,12 +150,18 @@ export function train(page, run) {
           if (event?.type === 'failed') failed(new Error(`${event.message} ${event.advice}`))
           if (event?.type === 'recovery') failed(new Error(`a recovery would be measured: ${event.message}`))
           if (event?.type === 'plan') plan = event
+          if (event?.type === 'environment') environment = event
           if (event?.type === 'step') steps.push({ loss: event.loss, rate: event.tokens_per_second, at: performance.now(), counted: message.counted })
           if (event?.type === 'finished') done()
         }
       })
       try {
         await finished
+        // Not before: what looks for a GPU must not be timed.
+        if (config.device === 'cpu') {
+          send({ type: 'inspect' })
+          while (!environment) await new Promise((later) => setTimeout(later, 5))
+        }
         if (script !== '/worker.js') {
           // The measuring worker answers this one itself.
           worker.postMessage({ measure: true })
@@ -169,6 +177,7 @@ export function train(page, run) {
         step_seconds: steps.map((step) => tokens / step.rate),
         first_step_seconds: (steps[0].at - begun) / 1000,
         plan,
+        cpu_features: environment?.devices.find(({ id }) => id === 'cpu').features ?? null,
         held: measured,
         counted: steps.map((step) => step.counted).filter(Boolean),
       }

@@ -105,6 +105,8 @@ const CPU: &str = "cpu";
 const GPU: &str = "gpu";
 /// WebGPU's name for 16-bit arithmetic.
 const SHADER_F16: &str = "shader-f16";
+/// WebAssembly's name for the proposal that has multiply-add in one instruction.
+const RELAXED_SIMD: &str = "relaxed-simd";
 
 /// What `auto` takes among the devices, and why.
 fn choose(gpu: Option<&DeviceInfo>, missing: &str) -> (&'static str, String) {
@@ -180,7 +182,7 @@ fn cpu() -> DeviceInfo {
         name: format!("CPU ({threads} {})", if threads == 1 { "thread" } else { "threads" }),
         api: "CPU".into(),
         software: false,
-        features: Vec::new(),
+        features: if kernels::relaxed_simd() { vec![RELAXED_SIMD.into()] } else { Vec::new() },
         limits: BTreeMap::new(),
     }
 }

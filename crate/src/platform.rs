@@ -82,6 +82,63 @@ pub fn in_turns(count: usize, work: impl Fn(usize) + Send + Sync) {
     }
 }
 
+/// A function of a WebAssembly module that is made while the page runs, over the page's own memory. Natively there is none.
+pub struct Routine(
+    #[cfg(target_family = "wasm")] js_sys::Function,
+    #[cfg(not(target_family = "wasm"))] std::convert::Infallible,
+);
+
+impl Routine {
+    /// The function `name` of a module that imports a memory of that name in that space, and nothing else. None where the
+    /// browser does not take the module.
+    pub fn new(module: &[u8], [space, memory]: [&str; 2], name: &str) -> Option<Self> {
+        #[cfg(target_family = "wasm")]
+        {
+            use js_sys::{
+                Function, Object, Reflect, Uint8Array,
+                WebAssembly::{Instance, Module},
+            };
+            use wasm_bindgen::JsCast;
+
+            let module = Module::new(&Uint8Array::from(module)).ok()?;
+            let (imports, of_space) = (Object::new(), Object::new());
+            Reflect::set(&of_space, &memory.into(), &wasm_bindgen::memory()).ok()?;
+            Reflect::set(&imports, &space.into(), &of_space).ok()?;
+            let exports = Instance::new(&module, &imports).ok()?.exports();
+            let function: Function = Reflect::get(&exports, &name.into()).ok()?.dyn_into().ok()?;
+            Some(Self(function))
+        }
+        #[cfg(not(target_family = "wasm"))]
+        {
+            let _ = (module, space, memory, name);
+            None
+        }
+    }
+
+    /// Calls it with an address.
+    ///
+    /// # Safety
+    /// What the function does with the memory there, and wherever that leads it, must be the caller's to do.
+    ///
+    /// # Panics
+    /// Where the function leaves the memory.
+    #[allow(unsafe_code)]
+    pub unsafe fn call(&self, address: usize) {
+        #[cfg(target_family = "wasm")]
+        {
+            use wasm_bindgen::JsValue;
+
+            let called = self.0.call1(&JsValue::UNDEFINED, &JsValue::from(address as u32));
+            assert!(called.is_ok(), "a made function stays inside the memory");
+        }
+        #[cfg(not(target_family = "wasm"))]
+        {
+            let _ = address;
+            match self.0 {}
+        }
+    }
+}
+
 /// Seconds since some fixed moment.
 pub fn now() -> f64 {
     #[cfg(target_family = "wasm")]

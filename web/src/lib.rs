@@ -10,7 +10,7 @@ use paddock::{
     event::{Command, Envelope, Event, Failure},
     kernels::{
         ceilings::ceilings,
-        measure::{LONG, Shapes, rates},
+        measure::{self, LONG, Shapes, rates},
     },
     platform::{Blob, LocalFuture, NamedFile},
     storage::Storage,
@@ -56,6 +56,19 @@ pub async fn kernel_rates(shapes: JsValue, gpu: bool, stock: bool) -> Result<JsV
         rates(&shapes, &opened.device, stock, LONG).await
     };
     plain(&found.await.map_err(|error| JsValue::from(error.to_string()))?)
+}
+
+/// For the tests: how far a product of these sizes (batch, rows, columns, steps) is from the true one, in parts of its
+/// largest number (`kernels::measure::product_error`), on the GPU or the CPU.
+#[wasm_bindgen]
+pub async fn product_error(sizes: Vec<u32>, gpu: bool) -> Result<f64, JsValue> {
+    let sizes: [u32; 4] = sizes.try_into().map_err(|_| JsValue::from("four sizes are needed"))?;
+    let choice = if gpu { DeviceChoice::Gpu } else { DeviceChoice::Cpu };
+    let found = async {
+        let (opened, _) = device::open(choice).await?;
+        measure::product_error(sizes.map(|size| size as usize), &opened.device).await
+    };
+    found.await.map_err(|error| JsValue::from(error.to_string()))
 }
 
 fn plain(value: &impl Serialize) -> Result<JsValue, JsValue> {

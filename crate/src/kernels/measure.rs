@@ -1,13 +1,13 @@
 //! Rates of the kernels at the shapes of a model, ours or Burn's: for the benchmarks. What they are held against is in
 //! [`ceilings`](super::ceilings).
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::{Layout, Packed, use_stock, work::Op};
+use super::{Layout, Packed, product, use_stock, work::Op};
 use crate::{
     error::{Error, Result},
-    platform,
+    platform, rng,
     train::MOST_LOGITS,
     weights::{ggml::GgmlType, read_f32},
 };
@@ -104,6 +104,60 @@ pub async fn seconds_of(long: f64, mut work: impl AsyncFnMut(usize) -> Result<()
         rounds += if seconds > 4.0 * LONG { ROUNDS } else { 1 };
     }
     Ok(best)
+}
+
+/// Multiplications that [`product_error`] does on the host at most, in numbers that are not fast.
+const MOST_CHECKED: usize = 1 << 28;
+
+/// How far the numbers of a product of these sizes (batch, rows, columns, steps) are at most from those that sums in 64 bits
+/// give, in parts of the largest one; over all layouts.
+///
+/// # Errors
+/// No or too many numbers, or a device that fails.
+pub async fn product_error(sizes: [usize; 4], device: &Device) -> Result<f64> {
+    let work = sizes.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
+    if !work.is_some_and(|work| (1..=MOST_CHECKED).contains(&work)) {
+        let expected = format!("1 to {MOST_CHECKED} multiplications");
+        return Err(Error::config("batch, rows, columns, steps", expected, format!("{sizes:?}")));
+    }
+    let [batch, m, n, k] = sizes;
+    let mut random = rng::stream(1, rng::INIT);
+    // Rows of the one and columns of the other operand.
+    let (a, b) = (rng::normal(&mut random, batch * m * k, 1.0), rng::normal(&mut random, batch * n * k, 1.0));
+    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    let mut wanted = Vec::with_capacity(batch * m * n);
+    for (a, b) in a.chunks(m * k).zip(b.chunks(n * k)) {
+        a.chunks(k).for_each(|row| wanted.extend(b.chunks(k).map(|column| dot(row, column))));
+    }
+    let largest = wanted.iter().fold(f64::MIN_POSITIVE, |most, x| most.max(x.abs()));
+    let mut worst = 0f64;
+    for layout in [Layout::Nn, Layout::Nt, Layout::Tn] {
+        let (ta, tb) = layout.flags();
+        let tensor = |lines: &[f32], count: usize, along: bool| {
+            let (numbers, shape) = match along {
+                true => (lines.to_vec(), [batch, count, k]),
+                false => (turned(lines, count, k), [batch, k, count]),
+            };
+            Tensor::<3>::from_data(TensorData::new(numbers, shape), device)
+        };
+        let got = read_f32(product(tensor(&a, m, !ta), tensor(&b, n, tb), layout)).await?;
+        for (got, wanted) in got.iter().zip(&wanted) {
+            let off = (f64::from(*got) - wanted).abs() / largest;
+            worst = worst.max(if off.is_nan() { f64::INFINITY } else { off });
+        }
+    }
+    Ok(worst)
+}
+
+/// Matrices of that many rows and columns, column by column.
+fn turned(numbers: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(numbers.len());
+    for matrix in numbers.chunks(rows * columns) {
+        for column in 0..columns {
+            out.extend(matrix.iter().skip(column).step_by(columns));
+        }
+    }
+    out
 }
 
 impl Shapes {

@@ -7,7 +7,7 @@ use pollster::block_on;
 
 use super::{
     ceilings::ceilings,
-    measure::{Rate, Shapes, rates, seconds_of},
+    measure::{Rate, Shapes, product_error, rates, seconds_of},
 };
 use crate::{config::DeviceChoice, device};
 
@@ -53,6 +53,18 @@ fn stock_has_no_packed_product() {
     let (ours, stock) = (measured(Some(4), false), measured(Some(4), true));
     assert_eq!(ours.iter().filter(|rate| rate.kernel == "packed product").count(), 2);
     assert_eq!(stock.len(), ours.len() - 2);
+}
+
+#[test]
+fn products_are_held_against_the_true_ones() {
+    for sizes in [[1, 1, 1, 1], [2, 5, 7, 3], [3, 40, 33, 50]] {
+        let error = block_on(product_error(sizes, &Device::flex())).expect("a product");
+        assert!(error < 1e-5, "{sizes:?}: {error}");
+    }
+    for sizes in [[1, 0, 4, 4], [1 << 10; 4], [usize::MAX; 4]] {
+        let refused = block_on(product_error(sizes, &Device::flex())).expect_err("no such product");
+        assert!(refused.to_string().contains("multiplications"), "{refused}");
+    }
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod tests;
 pub use attention::{keeps_weights, queries_at_once};
 pub use calibrate::{Calibration, Measured, calibrate};
 pub use cube::{LEAST_SHARED, use_cores, use_kernels, use_stock};
+pub use flex::relaxed_simd;
 pub use packed::Packed;
 
 use burn::{

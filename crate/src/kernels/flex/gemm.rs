@@ -1,6 +1,6 @@
 //! The `gemm` crate's product, cut into tiles of the result that each go to one thread: a thread packs only what it
 //! multiplies, where `gemm` itself packs one operand on the caller's thread while the others wait. Second products and factors
-//! are added and multiplied on the way out.
+//! are added and multiplied on the way out. In a tab most tiles are those of [`super::relaxed`].
 
 // `gemm` takes pointers. All of them are made here, from slices whose bounds `View::new` and `tiles` have checked.
 #![allow(unsafe_code)]
@@ -9,7 +9,10 @@ use std::{marker::PhantomData, mem::MaybeUninit, slice};
 
 use burn::tensor::DType;
 
-use super::Numbers;
+use super::{
+    Numbers,
+    relaxed::{self, Lines, Product},
+};
 use crate::platform;
 
 /// Columns of a tile: whole registers of AVX-512 for one thread's product.
@@ -51,13 +54,22 @@ impl<'a> View<'a> {
         (least >= 0 && most < view.numbers.len() as i128).then_some(view)
     }
 
-    /// The first element of row `row` and column `column` of a matrix, which must be there.
-    fn at(&self, [matrix, row, column]: [usize; 3]) -> *const f32 {
+    /// The place of row `row` and column `column` of a matrix, which must be there.
+    fn place(&self, [matrix, row, column]: [usize; 3]) -> usize {
         assert!(matrix < self.shape[0] && row < self.shape[1] && column < self.shape[2], "inside the matrix");
         let [b, r, c] = self.strides;
-        let place = self.start as isize + matrix as isize * b + row as isize * r + column as isize * c;
+        (self.start as isize + matrix as isize * b + row as isize * r + column as isize * c) as usize
+    }
+
+    /// That element and what follows it.
+    fn at(&self, place: [usize; 3]) -> *const f32 {
         // SAFETY: `new` has seen that all elements lie inside the slice.
-        unsafe { self.numbers.as_ptr().offset(place) }
+        unsafe { self.numbers.as_ptr().add(self.place(place)) }
+    }
+
+    /// From that element on, in the two directions.
+    fn lines(&self, place: [usize; 3], [line, step]: [usize; 2]) -> Lines<'a> {
+        Lines { numbers: self.numbers, start: self.place(place), strides: [self.strides[line], self.strides[step]] }
     }
 }
 
@@ -165,11 +177,24 @@ fn one(out: &Out<'_>, first: usize, tile: Tile, Term { a, b, scale }: &Term<'_>,
     // SAFETY: the tile lies inside the result, and no other call has it. Its rows of `a` and columns of `b` are there, as the
     // product is of that shape, and so are all their elements, by `View`'s invariant.
     unsafe {
+        let to = out.first.add((matrix * m + row) * n + first + column);
+        let product = Product {
+            a: a.lines([matrix, row, 0], [1, 2]),
+            b: b.lines([matrix, 0, column], [2, 1]),
+            size: [height, width, a.shape[2]],
+            scale: *scale,
+            out: to,
+            stride: n,
+            add,
+        };
+        if relaxed::multiply(&product) {
+            return;
+        }
         gemm::gemm(
             height,
             width,
             a.shape[2],
-            out.first.add((matrix * m + row) * n + first + column),
+            to,
             1,
             n as isize,
             add,

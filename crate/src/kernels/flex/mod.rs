@@ -7,9 +7,12 @@ mod gemm;
 mod math;
 mod packed;
 mod product;
+mod relaxed;
 mod rows;
 #[cfg(test)]
 pub(super) mod tests;
+
+pub use relaxed::relaxed_simd;
 
 use burn::{
     backend::{

@@ -89,12 +89,15 @@ pub fn adamw(value: Numbers, grad: Numbers, moments: Numbers, factor: Numbers, r
     let all = value.layout().num_elements();
     let grad = numbers(&grad);
     let moments = rewrite(moments, 1, |at, part| {
-        for (i, moment) in (at..).zip(part) {
-            let grad = grad[i % all] * factor;
-            *moment = match i < all {
-                true => *moment * rule.beta1 + grad * rule.rest1,
-                false => *moment * rule.beta2 + grad * grad * rule.rest2,
-            };
+        // Each by itself: a loop that asks which of the two it is at does not become vectors.
+        let (first, second) = part.split_at_mut(all.saturating_sub(at).min(part.len()));
+        let after = (at + first.len()).saturating_sub(all);
+        for (moment, grad) in first.iter_mut().zip(&grad[at.min(all)..]) {
+            *moment = *moment * rule.beta1 + grad * factor * rule.rest1;
+        }
+        for (moment, grad) in second.iter_mut().zip(&grad[after..]) {
+            let grad = grad * factor;
+            *moment = *moment * rule.beta2 + grad * grad * rule.rest2;
         }
     });
     let (first, second) = numbers(&moments).split_at(all);
