@@ -16,10 +16,10 @@ use super::{
 use crate::platform;
 
 /// Columns of a tile: whole registers of AVX-512 for one thread's product.
-const COLUMNS: usize = if platform::THREADS { 128 } else { usize::MAX };
+const COLUMNS: usize = 128;
 
 /// Rows of a tile where there are enough tiles: all of them find their columns packed.
-const ROWS: usize = if platform::THREADS { 512 } else { usize::MAX };
+const ROWS: usize = 512;
 
 /// From so many tiles on, they are as high as [`ROWS`]; fewer would not come out even between threads.
 const ENOUGH: usize = 8;
@@ -142,6 +142,16 @@ pub fn put(out: &mut [f32], shape: [usize; 3], first: usize, term: Term<'_>, add
     tiles(out, shape, first, &[term], add);
 }
 
+/// Rows and columns of a tile: one thread has all of a result.
+fn tile(batch: usize, m: usize, n: usize) -> [usize; 2] {
+    if !platform::THREADS {
+        return [m, n];
+    }
+    let columns = COLUMNS.min(n);
+    let high = batch * n.div_ceil(columns) * m.div_ceil(ROWS) >= ENOUGH;
+    [if high { ROWS } else { ROWS / 2 }.min(m), columns]
+}
+
 /// The sum of some products, on all threads, into columns of `out` or added to what is there, which must then be numbers.
 fn tiles(out: &mut [MaybeUninit<f32>], shape: [usize; 3], first: usize, terms: &[Term<'_>], add: bool) {
     let Some([batch, m, n]) = terms.first().map(Term::shape) else { return };
@@ -149,10 +159,8 @@ fn tiles(out: &mut [MaybeUninit<f32>], shape: [usize; 3], first: usize, terms: &
     let size = shape.iter().product::<usize>();
     assert!([batch, m] == shape[..2] && first + n <= shape[2] && out.len() >= size, "room for them");
     let out = Out { first: out.as_mut_ptr().cast(), shape, numbers: PhantomData };
-    let columns = COLUMNS.min(n);
-    let across = n.div_ceil(columns);
-    let rows = if batch * across * m.div_ceil(ROWS) >= ENOUGH { ROWS } else { ROWS / 2 }.min(m);
-    let down = m.div_ceil(rows);
+    let [rows, columns] = tile(batch, m, n);
+    let (down, across) = (m.div_ceil(rows), n.div_ceil(columns));
     let work = |at: usize| {
         // Neighbours share their columns.
         let (matrix, at) = (at / (down * across), at % (down * across));
