@@ -25,7 +25,11 @@ use paddock::{
 use pollster::block_on;
 use serde_json::{Value, json};
 
-use crate::{cli::fixture, golden::dropout_alone, memory::peak};
+use crate::{
+    cli::fixture,
+    golden::{dropout_alone, gpu_alone},
+    memory::peak,
+};
 
 /// Proportions as in SmolLM2: a feed-forward of 2.7 times the width, heads of 64.
 pub fn config(layers: usize) -> Value {
@@ -257,6 +261,7 @@ pub fn run_on_gpu(model: Vec<NamedFile>, keys: &[&str]) -> (Plan, u64, u64) {
 #[test]
 #[ignore = "needs a GPU: a test machine has none; VK_ICD_FILENAMES names a driver that imitates one"]
 fn a_gpu_holds_what_its_plan_says() {
+    let _alone = gpu_alone();
     println!("planned, used at most, reserved, in MiB");
     for more in [
         &["task=text-generation", "model.quantization=none"][..],

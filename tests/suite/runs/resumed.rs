@@ -1,6 +1,7 @@
 //! Runs that another engine takes up: after the one before died for want of memory, and on a GPU.
 
 use super::*;
+use crate::golden::gpu_alone;
 
 /// By how much of itself a loss of a run that was cut and resumed on a GPU may differ, as README.md and ARCHITECTURE.md say.
 const ON_A_GPU: f64 = 1e-3;
@@ -47,6 +48,7 @@ fn an_engine_that_died_for_want_of_memory_is_followed_by_one_with_smaller_micro_
 #[test]
 #[ignore = "needs a GPU: a test machine has none; VK_ICD_FILENAMES names a driver that imitates one"]
 fn a_run_cut_on_a_gpu_goes_on_within_the_stated_tolerance() {
+    let _alone = gpu_alone();
     let settings = SETTINGS.replace("device: cpu", "device: gpu");
     let whole = Desk::run(&settings, &MemoryStorage::default(), &[]);
     let (losses, end) = (whole.losses(), whole.summary().after.expect("metrics").loss);
