@@ -235,20 +235,19 @@ impl Code {
 }
 
 /// A number in LEB128.
-fn leb(mut number: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while number > 0x7f {
-        bytes.push((number as u8 & 0x7f) | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-    bytes
+fn leb(number: usize) -> Vec<u8> {
+    septets(number, 0x7f)
 }
 
 /// The same for where numbers have a sign, in the highest bit.
-fn signed(mut number: usize) -> Vec<u8> {
+fn signed(number: usize) -> Vec<u8> {
+    septets(number, 0x3f)
+}
+
+/// Seven bits a byte, the lowest first; the last byte holds at most `last`.
+fn septets(mut number: usize, last: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while number > 0x3f {
+    while number > last {
         bytes.push((number as u8 & 0x7f) | 0x80);
         number >>= 7;
     }

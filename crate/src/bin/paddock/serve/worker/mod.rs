@@ -42,19 +42,7 @@ const STACK: usize = 16 << 20;
 pub fn start(served: Served, max_queue: usize, lines: SyncSender<Line>) -> Result<Handle> {
     let by_default = served.by_default.clone();
     start_with(max_queue, by_default, lines.clone(), move |inbox, shared| {
-        let mut worker = Worker {
-            engine: Engine::new(),
-            served,
-            inbox,
-            lines,
-            shared,
-            waiting: VecDeque::new(),
-            running: Vec::new(),
-            answers: None,
-            next: 0,
-            stopping: false,
-        };
-        worker.work()
+        Worker::new(served, inbox, lines, shared).work()
     })
 }
 
@@ -112,6 +100,21 @@ struct Running {
 }
 
 impl Worker {
+    fn new(served: Served, inbox: Receiver<Task>, lines: SyncSender<Line>, shared: Arc<Shared>) -> Self {
+        Self {
+            engine: Engine::new(),
+            served,
+            inbox,
+            lines,
+            shared,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            answers: None,
+            next: 0,
+            stopping: false,
+        }
+    }
+
     fn work(&mut self) -> Result<()> {
         self.open()?;
         while self.turn()? {}
@@ -408,18 +411,8 @@ mod tests {
         let handle = Handle::new(tasks, 4, shared.clone());
         let base = Located::find(Path::new(STARTER), &mut Output::new(LogFormat::Json)).expect("the starter model");
         let config = RawConfig { device: Some("cpu".into()), ..RawConfig::default() };
-        let mut worker = Worker {
-            engine: Engine::new(),
-            served: Served { base, config, plugins: Vec::new(), by_default: None },
-            inbox,
-            lines,
-            shared,
-            waiting: VecDeque::new(),
-            running: Vec::new(),
-            answers: None,
-            next: 0,
-            stopping: false,
-        };
+        let served = Served { base, config, plugins: Vec::new(), by_default: None };
+        let mut worker = Worker::new(served, inbox, lines, shared);
         worker.open().expect("loaded");
         let model = handle.model(None).expect("the base");
         let answer = |worker: &mut Worker| {
