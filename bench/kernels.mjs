@@ -52,6 +52,8 @@ async function tab(names, stock, adapter) {
       const call = (name, ...words) =>
         page.evaluate(
           async ([name, words]) => {
+            // As the engine's worker does.
+            await import('/app/subgroups.js')
             const module = await import('/paddock-web.js')
             await (window.begun ??= module.default())
             return module[name](...words)

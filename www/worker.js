@@ -6,6 +6,7 @@
 
 import { Exports } from './app/exports.js';
 import { RunStorage, hold } from './app/run-storage.js';
+import './app/subgroups.js';
 
 /** @typedef {{ handle(command: object, files: File[]): Promise<void>, advance(): Promise<void>, busy(): boolean, use_storage(storage?: RunStorage): void, use_cache(cache?: RunStorage): void }} Engine */
 /** @typedef {import('./protocol.js').Envelope} Envelope */

@@ -20,7 +20,8 @@ use crate::{
     config::{Config, DeviceChoice, Kernels, MixedPrecision},
     error::{Error, Result},
     event::{DeviceInfo, Environment},
-    kernels, platform, scenario,
+    kernels::{self, Cores},
+    platform, scenario,
 };
 
 /// An opened device and what is known of it.
@@ -105,6 +106,7 @@ const CPU: &str = "cpu";
 const GPU: &str = "gpu";
 /// WebGPU's name for 16-bit arithmetic.
 const SHADER_F16: &str = "shader-f16";
+const SUBGROUPS: &str = "subgroups";
 /// WebAssembly's name for the proposal that has multiply-add in one instruction.
 const RELAXED_SIMD: &str = "relaxed-simd";
 
@@ -161,11 +163,19 @@ pub async fn open(choice: DeviceChoice) -> Result<(Opened, Option<String>)> {
             if auto && id == CPU {
                 return Ok((open_cpu(), Some(reason)));
             }
-            let Gpu { device, half, lost, .. } = open_gpu().await?;
+            let Gpu { device, half, subgroups, lost, .. } = open_gpu().await?;
             // What the adapter has, its device may have been opened without.
-            info.features.retain(|feature| half || feature != SHADER_F16);
+            info.features.retain(|feature| match feature.as_str() {
+                SHADER_F16 => half,
+                SUBGROUPS => subgroups,
+                _ => true,
+            });
             let opened = Opened { device, info, lost };
-            kernels::use_cores(if opened.is_card() { opened.shared_memory() } else { 0 });
+            kernels::use_cores(match opened.is_card() {
+                true => Cores::Card(opened.shared_memory()),
+                false if opened.info.software && subgroups => Cores::Quads,
+                false => Cores::Imitated,
+            });
             Ok((opened, auto.then_some(reason)))
         }
     }
@@ -194,6 +204,8 @@ struct Gpu {
     setup: WgpuSetup,
     /// Whether it computes in 16 bits.
     half: bool,
+    /// Whether threads can hand each other numbers.
+    subgroups: bool,
     lost: Arc<AtomicBool>,
 }
 
@@ -246,7 +258,8 @@ async fn open_gpu() -> Result<Gpu> {
         waiting.into_iter().for_each(Waker::wake);
     });
     let half = setup.device.features().contains(wgpu::Features::SHADER_F16);
-    let gpu = Gpu { device, setup, half, lost };
+    let subgroups = adapter::subgroups(&setup);
+    let gpu = Gpu { device, setup, half, subgroups, lost };
     *locked(&OPENED) = Some(gpu.clone());
     Ok(gpu)
 }
@@ -330,6 +343,11 @@ mod adapter {
         Ok(DeviceInfo { id: GPU.into(), name, api: "WebGPU".into(), software, features, limits })
     }
 
+    /// What www/app/subgroups.js says: wgpu knows nothing of them.
+    pub fn subgroups(_: &WgpuSetup) -> bool {
+        get(&global(), "paddockSubgroups").and_then(|there| there.as_bool()).unwrap_or(false)
+    }
+
     const LIMITS: [&str; 7] = [
         "maxBufferSize",
         "maxStorageBufferBindingSize",
@@ -352,6 +370,10 @@ mod adapter {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
 
+    pub fn subgroups(setup: &WgpuSetup) -> bool {
+        setup.device.features().contains(wgpu::Features::SUBGROUP)
+    }
+
     pub async fn find() -> std::result::Result<DeviceInfo, String> {
         let instance = wgpu::Instance::default();
         let options = wgpu::RequestAdapterOptions {
@@ -368,7 +390,7 @@ mod adapter {
         let features = adapter.features();
         let named = [
             (wgpu::Features::SHADER_F16, SHADER_F16),
-            (wgpu::Features::SUBGROUP, "subgroups"),
+            (wgpu::Features::SUBGROUP, SUBGROUPS),
             (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
         ];
         Ok(DeviceInfo {

@@ -1,5 +1,5 @@
-// The kernels for cards, which no rule takes on a software adapter: Chromium's compiler takes those for products of this size, within what
-// WebGPU promises, and they train as a thread's own tiles do. (naga, the native tests' compiler, takes sources that Chromium's refuses.)
+// The kernels for cards, which no rule takes on a software adapter, and those for quads: Chromium's compiler takes those for products of this
+// size, within what WebGPU promises, and they train as a thread's own tiles do. (naga, the native tests' compiler, takes sources that Chromium's refuses.)
 
 import assert from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -57,12 +57,30 @@ test('the kernels for cards train as those for a thread alone do', { timeout: 60
     }
   }
   for (const [name, more] of Object.entries(RUNS)) {
-    const [alone, shared] = [await losses('registers', more), await losses('shared', more)]
+    const alone = await losses('registers', more)
     assert.equal(alone.length, 3, name)
-    assert.equal(shared.length, 3, name)
-    const off = Math.max(...alone.map((loss, step) => Math.abs(shared[step] / loss - 1)))
-    t.diagnostic(`${name}: losses ${alone.map((loss) => loss.toFixed(4)).join(' ')}, ${off.toExponential(1)} apart`)
-    assert.ok(off < 1e-4, `${name}: ${shared} against ${alone}`)
     assert.ok(alone[2] < alone[0], `${name} learns: ${alone}`)
+    // On a software adapter with subgroups `auto` takes quads.
+    for (const kernels of ['shared', 'auto']) {
+      const others = await losses(kernels, more)
+      assert.equal(others.length, 3, name)
+      const off = Math.max(...alone.map((loss, step) => Math.abs(others[step] / loss - 1)))
+      t.diagnostic(`${name}, ${kernels}: losses ${alone.map((loss) => loss.toFixed(4)).join(' ')}, ${off.toExponential(1)} apart`)
+      assert.ok(off < 1e-4, `${name}: ${others} of ${kernels} against ${alone}`)
+    }
   }
+})
+
+test('the engine is told of subgroups where the adapter has them', { timeout: 60_000 }, async (t) => {
+  const server = await site(DIST)
+  t.after(() => server.close())
+  const page = await emptyPage(await (await launch(t)).newContext(), server.url)
+  const [offered, told, opened] = await page.evaluate(async () => {
+    await import('/app/subgroups.js')
+    const adapter = await navigator.gpu.requestAdapter()
+    const device = await adapter.requestDevice()
+    return [adapter.features.has('subgroups'), globalThis.paddockSubgroups ?? false, device.features.has('subgroups')]
+  })
+  assert.deepEqual([told, opened], [offered, offered])
+  if (!offered) t.skip('this Chromium offers no subgroups')
 })

@@ -11,7 +11,11 @@ use cubecl::{
 };
 use serde::Serialize;
 
-use super::measure::{LONG, seconds_of};
+use super::{
+    cube,
+    measure::{LONG, seconds_of},
+    wgsl::{Cores, Cut, ProductKernel, typed},
+};
 use crate::{
     device::Opened,
     error::{Error, Result},
@@ -45,8 +49,13 @@ enum Probe {
     Registers(usize, usize),
     /// 256 threads bring parts of both operands into shared memory; each computes a square tile of this edge.
     Shared(usize),
+    /// [`Cut::Quads`], where threads can hand each other numbers.
+    Quads,
     Copy,
 }
+
+const QUADS: ProductKernel =
+    ProductKernel { ta: false, tb: false, cut: Cut::Quads, wide: true, vec4: true, plus: false, packed: None };
 
 const PRODUCTS: [Probe; 6] = [
     Probe::Registers(4, 4),
@@ -75,7 +84,8 @@ pub async fn ceilings(opened: &Opened) -> Result<Ceilings> {
     }
     let bench = Bench { client: WgpuRuntime::<AutoCompiler>::client(&WgpuDevice::default()) };
     let mut found = Ceilings { flops: 0.0, bytes: 0.0, launch: 0.0, tried: Vec::new() };
-    for probe in PRODUCTS {
+    let quads = (cube::cores() == Cores::Quads).then_some(Probe::Quads);
+    for probe in PRODUCTS.into_iter().chain(quads) {
         for n in SIZES {
             let seconds = bench.product(probe, n).await?;
             let rate = 2.0 * (n * n * n) as f64 / seconds;
@@ -140,7 +150,11 @@ impl Bench {
         let wide = groups.clamp(1, 32_768);
         let count = CubeCount::Static(wide as u32, groups.div_ceil(wide) as u32, 1);
         let bindings = buffers.iter().map(|buffer| buffer.clone().binding()).collect();
-        let info = MetadataBindingInfo::custom(vec![size as u64, 0]);
+        let words = match probe {
+            Probe::Quads => [size as u64 | (size as u64) << 32, size as u64 | u64::from(1f32.to_bits()) << 32],
+            _ => [size as u64, 0],
+        };
+        let info = MetadataBindingInfo::custom(words.to_vec());
         let arguments = KernelArguments::new().with_buffers(bindings).with_info(info);
         self.client.launch(Box::new(SourceKernel::new(probe, CubeDim::new_1d(probe.threads()))), count, arguments);
     }
@@ -164,13 +178,18 @@ impl Probe {
         match self {
             Self::Registers(rows, columns) => format!("product, {rows}×{columns} registers"),
             Self::Shared(edge) => format!("product, {edge}×{edge} registers, shared memory"),
+            Self::Quads => "product, 16×16 a quad".into(),
             Self::Copy => "copy".into(),
         }
     }
 
     /// Threads a workgroup.
     fn threads(self) -> u32 {
-        if matches!(self, Self::Shared(_)) { 256 } else { 64 }
+        match self {
+            Self::Shared(_) => 256,
+            Self::Quads => QUADS.workgroups(0, 0).1,
+            Self::Registers(..) | Self::Copy => 64,
+        }
     }
 
     /// Workgroups for so many numbers of a result (of a copy, fours of them).
@@ -178,6 +197,7 @@ impl Probe {
         let each = match self {
             Self::Registers(rows, columns) => rows * columns,
             Self::Shared(edge) => edge * edge,
+            Self::Quads => 16 * 16 / 4,
             Self::Copy => 1,
         };
         numbers.div_ceil(each * self.threads() as usize)
@@ -189,6 +209,7 @@ impl KernelSource for Probe {
         SourceTemplate::new(match *self {
             Self::Registers(rows, columns) => registers(rows, columns),
             Self::Shared(edge) => shared(edge),
+            Self::Quads => typed(0, true, &QUADS.source()),
             Self::Copy => COPY.to_owned(),
         })
     }

@@ -19,12 +19,15 @@ use cubecl::{
 
 use super::{
     AdamWRule, KernelOps, LANES, Stored, packed, product_shape, stock,
-    wgsl::{self, ProductKernel, WORKGROUP},
+    wgsl::{self, Cores, Cut, ProductKernel, WORKGROUP},
 };
 use crate::config::Kernels;
 
 static STOCK: AtomicBool = AtomicBool::new(false);
-static CORES: AtomicU32 = AtomicU32::new(0);
+/// [`IMITATED`], [`QUADS`] or the bytes of [`Cores::Card`].
+static CORES: AtomicU32 = AtomicU32::new(IMITATED);
+const IMITATED: u32 = 0;
+const QUADS: u32 = 1;
 /// The [`Kernels`] of the configuration.
 static WANTED: AtomicU8 = AtomicU8::new(Kernels::Auto as u8);
 
@@ -43,20 +46,26 @@ pub fn use_stock(stock: bool) {
 }
 
 /// Whether the GPU is a card with many cores, or a CPU that imitates one: the kernels for the one are slow on the other.
-/// Results differ in the order of sums. `memory`: bytes that a workgroup of a card shares; 0 for the imitation.
-pub fn use_cores(memory: u32) {
-    CORES.store(memory, Ordering::Relaxed);
+/// Results differ in the order of sums.
+pub fn use_cores(cores: Cores) {
+    let word = match cores {
+        Cores::Imitated => IMITATED,
+        Cores::Quads => QUADS,
+        Cores::Card(memory) => memory.max(LEAST_SHARED),
+    };
+    CORES.store(word, Ordering::Relaxed);
 }
 
-pub(super) fn cores() -> u32 {
-    let card = CORES.load(Ordering::Relaxed);
+pub(super) fn cores() -> Cores {
+    let there = CORES.load(Ordering::Relaxed);
     let wanted = WANTED.load(Ordering::Relaxed);
     if wanted == Kernels::Registers as u8 {
-        0
-    } else if wanted == Kernels::Shared as u8 {
-        card.max(LEAST_SHARED)
-    } else {
-        card
+        return Cores::Imitated;
+    }
+    match if wanted == Kernels::Shared as u8 { there.max(LEAST_SHARED) } else { there } {
+        IMITATED => Cores::Imitated,
+        QUADS => Cores::Quads,
+        memory => Cores::Card(memory),
     }
 }
 
@@ -97,7 +106,7 @@ enum Rows {
 
 impl Rows {
     fn choose() -> Self {
-        if cores() > 0 { Self::Workgroup } else { Self::Thread }
+        if matches!(cores(), Cores::Card(_)) { Self::Workgroup } else { Self::Thread }
     }
 
     /// Workgroups for that many rows.
@@ -135,7 +144,8 @@ impl KernelSource for Source {
             Kernel::AdamW => wgsl::ADAMW.into(),
             Kernel::PackedRows(id) => wgsl::packed::rows(packed::kind(id)),
         };
-        SourceTemplate::new(wgsl::typed(self.half, &source))
+        let subgroups = matches!(self.kernel, Kernel::Product(ProductKernel { cut: Cut::Quads, .. }));
+        SourceTemplate::new(wgsl::typed(self.half, subgroups, &source))
     }
 
     fn id(&self) -> KernelId {

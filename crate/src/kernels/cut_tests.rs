@@ -8,18 +8,19 @@ use super::{
     half_tests::rounded,
     measure::seconds_of,
     tests::{assert_close, blocks, check_adapted, gpu, operands, oracle, random, values},
-    wgsl::{Cut, FORCED},
+    wgsl::{Cores, Cut, FORCED},
     *,
 };
 use crate::weights::ggml::GgmlType;
 
-const CUTS: [Cut; 6] = [
+const CUTS: [Cut; 7] = [
     Cut::Shared { rows: 128, columns: 128, each: 8 },
     Cut::Shared { rows: 64, columns: 64, each: 8 },
     Cut::Shared { rows: 64, columns: 64, each: 4 },
     Cut::Shared { rows: 32, columns: 64, each: 4 },
     Cut::Shared { rows: 32, columns: 32, each: 4 },
     Cut::Sliced,
+    Cut::Quads,
 ];
 
 /// Sizes around those of the parts, in fours.
@@ -29,7 +30,7 @@ const SHAPES: [(usize, usize, usize, usize); 6] =
 /// Every cut for every product of the test; the choice for the rows' kernels as well.
 fn with_cuts(test: impl Fn(&str)) {
     let before = cube::cores();
-    use_cores(48 << 10);
+    use_cores(Cores::Card(48 << 10));
     for cut in CUTS {
         *FORCED.lock().expect("no test failed here") = Some(cut);
         test(&format!("{cut:?}"));
@@ -95,12 +96,12 @@ fn rows_by_workgroups_are_rows_by_threads() {
         (y.inner(), dx, p.inner(), ds, parts)
     };
     let before = cube::cores();
-    use_cores(0);
+    use_cores(Cores::Imitated);
     let threads = all();
     // What is queued would take the other kernels.
     let seen = [values(threads.1.clone()), values(threads.3.clone()), values(threads.4.clone())];
     assert_eq!(seen.map(|values| values.len()), [3700, 7800, 7800]);
-    use_cores(48 << 10);
+    use_cores(Cores::Card(48 << 10));
     let groups = all();
     assert_close("rms_norm", groups.0, threads.0, 1e-6);
     assert_close("rms_norm gradient", groups.1, threads.1, 1e-5);
@@ -131,26 +132,30 @@ fn rates_of_the_cuts() {
     let opened = gpu().expect("PADDOCK_TEST_GPU is set");
     let before = cube::cores();
     println!("{}, {before:?}", opened.info.name);
-    let shapes = [
+    let large = [
         ([4096, 4096, 4096], Layout::Nt),
         ([2048, 2048, 2048], Layout::Nt),
         ([2048, 2048, 2048], Layout::Nn),
         ([2048, 2048, 2048], Layout::Tn),
+        ([512, 49152, 576], Layout::Nt),
+    ];
+    let shapes = [
         ([512, 576, 576], Layout::Nt),
         ([512, 1536, 576], Layout::Nt),
         ([512, 576, 1536], Layout::Nt),
         ([512, 576, 1536], Layout::Nn),
-        ([512, 49152, 576], Layout::Nt),
         ([512, 8, 576], Layout::Nt),
         ([512, 576, 8], Layout::Nt),
         ([8, 576, 512], Layout::Tn),
     ];
-    for (shape, layout) in shapes {
+    // On a CPU they take minutes.
+    let large = large.into_iter().filter(|_| !opened.info.software);
+    for (shape, layout) in large.chain(shapes) {
         for dtype in [DType::F32, DType::F16] {
             let mut line = format!("{layout:?} {shape:?} {dtype:?} GFLOP/s:");
             for cut in std::iter::once(None).chain(CUTS.map(Some)) {
                 *FORCED.lock().expect("no test failed here") = cut;
-                use_cores(48 << 10);
+                use_cores(Cores::Card(48 << 10));
                 let rate = rate(shape, layout, dtype, &opened.device);
                 line += &match cut {
                     Some(Cut::Shared { rows, columns, each }) => format!("  {rows}x{columns}/{each} {rate:.0}"),
@@ -159,7 +164,7 @@ fn rates_of_the_cuts() {
                 };
             }
             *FORCED.lock().expect("no test failed here") = None;
-            use_cores(0);
+            use_cores(Cores::Imitated);
             println!("{line}  alone {:.0}", rate(shape, layout, dtype, &opened.device));
         }
     }
@@ -169,11 +174,27 @@ fn rates_of_the_cuts() {
 /// WebGPU promises 16 KiB, and Chrome refuses a pipeline that wants more than there is.
 #[test]
 fn no_more_memory_is_shared_than_there_is() {
+    // Beside this one the tests on a GPU force their cuts.
+    if std::env::var_os("PADDOCK_TEST_GPU").is_some() {
+        return;
+    }
     for size in [32, 64, 128] {
-        let source = wgsl::ProductKernel::choose([1, 4096, 4096, 4096], false, true, size << 10).cut;
+        let source = wgsl::ProductKernel::choose([1, 4096, 4096, 4096], false, true, Cores::Card(size << 10)).cut;
         let Cut::Shared { rows, columns, .. } = source else { panic!("{source:?}") };
         assert_eq!((rows, columns), (128, 128));
     }
-    let small = wgsl::ProductKernel::choose([1, 4096, 4096, 4096], false, true, 16 << 10).cut;
+    let small = wgsl::ProductKernel::choose([1, 4096, 4096, 4096], false, true, Cores::Card(16 << 10)).cut;
     assert_eq!(small, Cut::Shared { rows: 64, columns: 64, each: 8 });
+}
+
+#[test]
+fn quads_take_products_that_fill_them() {
+    let cut = |sizes, ta, tb| wgsl::ProductKernel::choose(sizes, ta, tb, Cores::Quads).cut;
+    assert_eq!(cut([1, 512, 288, 288], false, true), Cut::Quads);
+    assert_eq!(cut([24, 128, 48, 128], false, false), Cut::Quads);
+    assert_eq!(cut([1, 288, 768, 512], true, false), Cut::Quads);
+    // Thin ones of an adapter, and sizes that are no fours along memory.
+    assert_eq!(cut([1, 512, 8, 288], false, true), Cut::Alone(8, 8));
+    assert_eq!(cut([1, 8, 288, 512], true, false), Cut::Alone(8, 8));
+    assert_eq!(cut([1, 512, 289, 288], false, false), Cut::Alone(4, 4));
 }

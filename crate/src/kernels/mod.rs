@@ -37,6 +37,7 @@ pub use calibrate::{Calibration, Measured, calibrate};
 pub use cube::{LEAST_SHARED, use_cores, use_kernels, use_stock};
 pub use flex::relaxed_simd;
 pub use packed::Packed;
+pub use wgsl::Cores;
 
 use burn::{
     backend::{

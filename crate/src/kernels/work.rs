@@ -155,9 +155,9 @@ impl Op {
                 Box::new(move || flat(if back { weight.back(x.clone()) } else { weight.linear(x.clone()) }))
             }
             Self::Rotate { heads, seq, dim } => {
-                let (x, table) = (random3([heads, seq, dim]), random([seq, dim / 2]));
+                let (x, cos, sin) = (random3([heads, seq, dim]), random([seq, dim / 2]), random([seq, dim / 2]));
                 Box::new(move || -> Tensor<3> {
-                    let [cos, sin] = [table.clone(), table.clone()].map(Tensor::into_dispatch);
+                    let [cos, sin] = [&cos, &sin].map(|table| table.clone().into_dispatch());
                     Tensor::from_dispatch(Dispatch::rotate(x.clone().into_dispatch(), cos, sin, false))
                 })
             }

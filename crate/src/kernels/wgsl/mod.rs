@@ -2,6 +2,7 @@
 //! written in the types of their buffers (`T0` of the first, and so on: [`typed`]) and computed with in f32.
 
 pub mod packed;
+mod quads;
 pub mod rows;
 mod shared;
 
@@ -15,12 +16,25 @@ use crate::weights::ggml::GgmlType;
 /// Threads a workgroup; each computes one tile of a product, one pair of a rotation or one row of a softmax.
 pub const WORKGROUP: u32 = 64;
 
+/// Who computes what threads are to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cores {
+    /// A CPU that imitates a GPU.
+    Imitated,
+    /// One that does so with four threads at a time, which can hand numbers to each other.
+    Quads,
+    /// Many of a card; bytes that a workgroup shares.
+    Card(u32),
+}
+
 /// How a product is divided among threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cut {
     /// Each thread computes that many rows and columns (4 or 8) by itself: for a CPU that imitates a GPU, and for sizes
     /// that are no multiples of four.
     Alone(usize, usize),
+    /// Four threads compute 16 by 16, and read the rows for each other: for a CPU that imitates a GPU four by four.
+    Quads,
     /// A workgroup computes `rows` by `columns` out of shared memory, each thread `each` by `each`.
     Shared { rows: usize, columns: usize, each: usize },
     /// A workgroup computes 16 by 16, each thread a slice of the sums: for small results of long sums.
@@ -44,9 +58,13 @@ pub struct ProductKernel {
 }
 
 /// A source with the types of its buffers' numbers, `T0`, `T1` and so on, and of four of them, `V0` and so on. `half` has
-/// a bit for each buffer that holds f16.
-pub fn typed(half: u8, source: &str) -> String {
+/// a bit for each buffer that holds f16; `subgroups`: it has a subgroup's functions.
+pub fn typed(half: u8, subgroups: bool, source: &str) -> String {
     let mut s = String::from(if half == 0 { "" } else { "enable f16;\n" });
+    // A browser wants it to be said, and naga refuses to hear it.
+    if subgroups && cfg!(target_family = "wasm") {
+        s.push_str("enable subgroups;\n");
+    }
     for i in 0..7 {
         let number = if half >> i & 1 == 1 { "f16" } else { "f32" };
         s.push_str(&format!("alias T{i} = {number}; alias V{i} = vec4<{number}>;\n"));
@@ -95,22 +113,25 @@ impl Cut {
 }
 
 impl ProductKernel {
-    /// The kernel for so many products of these sizes. `cores`: bytes that a workgroup shares, on a card that has many
-    /// cores; else 0.
-    pub fn choose([batch, m, n, k]: [usize; 4], ta: bool, tb: bool, cores: u32) -> Self {
+    /// The kernel for so many products of these sizes.
+    pub fn choose([batch, m, n, k]: [usize; 4], ta: bool, tb: bool, cores: Cores) -> Self {
         let along_a = if ta { m } else { k };
         let along_b = if tb { k } else { n };
         let vec4 = [k, along_a, along_b].iter().all(|n| n.is_multiple_of(4));
         // A tile wider than the result would only compute what is thrown away.
         let fit = |size: usize| if vec4 && size > 4 { 8 } else { 4 };
         let alone = Cut::Alone(fit(m), fit(n));
-        let cut = if cores > 0 && vec4 { Cut::choose([batch, m, n, k], cores, alone) } else { alone };
-        let wide = n.is_multiple_of(4) && matches!(cut, Cut::Shared { .. });
+        let cut = match cores {
+            Cores::Card(memory) if vec4 => Cut::choose([batch, m, n, k], memory, alone),
+            Cores::Quads if vec4 && m >= quads::ROWS && n >= quads::COLUMNS => Cut::Quads,
+            _ => alone,
+        };
+        let wide = n.is_multiple_of(4) && matches!(cut, Cut::Shared { .. } | Cut::Quads);
         Self { ta, tb, cut, wide, vec4, plus: false, packed: None }
     }
 
     /// The kernel for a product of rows `m` with a packed matrix: `A·Bᵀ`, or `A·B` where `tb` is false.
-    pub fn packed([m, n, k]: [usize; 3], tb: bool, kind: GgmlType, cores: u32) -> Self {
+    pub fn packed([m, n, k]: [usize; 3], tb: bool, kind: GgmlType, cores: Cores) -> Self {
         Self { packed: Some(kind.id()), ..Self::choose([1, m, n, k], false, tb, cores) }
     }
 
@@ -119,6 +140,7 @@ impl ProductKernel {
         let tiles = |rows: usize, columns: usize| m.div_ceil(rows) * n.div_ceil(columns);
         match self.cut {
             Cut::Alone(rows, columns) => (tiles(rows, columns).div_ceil(WORKGROUP as usize), WORKGROUP),
+            Cut::Quads => (tiles(quads::ROWS, quads::COLUMNS).div_ceil(quads::QUADS), 4 * quads::QUADS as u32),
             Cut::Shared { rows, columns, each } => (tiles(rows, columns), shared::threads(rows, columns, each) as u32),
             Cut::Sliced => (tiles(shared::SLICED, shared::SLICED), 256),
         }
@@ -160,6 +182,7 @@ impl ProductKernel {
     pub fn source(&self) -> String {
         match self.cut {
             Cut::Alone(rows, columns) => self.alone((rows, columns)),
+            Cut::Quads => quads::source(self),
             Cut::Shared { rows, columns, each } => shared::tiled(self, rows, columns, each),
             Cut::Sliced => shared::sliced(self),
         }

@@ -258,7 +258,7 @@ pub fn sliced(kernel: &ProductKernel) -> String {
 }
 
 /// Four numbers of a row of the result, as far as they are within it.
-fn store(s: &mut String, kernel: &ProductKernel, row: &str, column: &str, value: &str) {
+pub(super) fn store(s: &mut String, kernel: &ProductKernel, row: &str, column: &str, value: &str) {
     // Writing to a String cannot fail.
     let _ = if kernel.wide {
         writeln!(
