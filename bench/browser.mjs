@@ -1,10 +1,10 @@
 // Training speed in a tab: Paddock and jax-js in one Chromium, alternating, on the same weights and rows: `cargo xtask bench browser`.
 //
 //   node bench/browser.mjs [--models full-2,full-6,lora-30m] [--devices gpu,cpu] [--alternations 5] [--steps 4]
-//                          [--adapter auto|software|hardware] [--sides ours,jax-js,stock] [--isolated]
+//                          [--adapter auto|software|hardware] [--sides ours,jax-js,registers] [--isolated]
 //
 // f32, AdamW without decay or clipping, a constant rate, 4 × 128 tokens, the same rows at every step. The losses of every step are
-// compared: a side that does other work is no peer. `stock` is our engine on Burn's own kernels. `--isolated` serves both with the
+// compared: a side that does other work is no peer. `registers` is our engine on the kernels for threads by themselves. `--isolated` serves both with the
 // headers that shared memory needs, which gives jax-js threads. Medians; ratios are of each alternation's two, then their median.
 //
 // On the GPU one more run a side, which is not timed, counts what it asks of WebGPU: launches, submissions, pipelines, buffers.
@@ -16,7 +16,7 @@ import { BATCH, MODELS, SEQ, make, parameters, rows } from './lib/model.mjs'
 import { Usage, main, options } from './lib/options.mjs'
 import { ROOT, WORK, apart, firstStep, machine, median, ratio, save, speed, summary } from './lib/results.mjs'
 
-const SIDES = ['ours', 'jax-js', 'stock']
+const SIDES = ['ours', 'jax-js', 'registers']
 const DEVICES = ['gpu', 'cpu']
 const RATE = 1e-3
 /** Losses of f32 sums in another order: beyond it the sides compute different things. */
@@ -44,7 +44,7 @@ function settings(model, device, side, steps) {
   return {
     task: 'text-generation',
     device,
-    kernels: side === 'stock' ? 'stock' : 'auto',
+    kernels: side === 'registers' ? 'registers' : 'auto',
     model: { max_seq_length: SEQ, quantization: 'none' },
     data: { text_column: 'text' },
     training: {
@@ -135,7 +135,7 @@ async function counting(opened, url, run, sides) {
 function compared(entry, runs) {
   const sides = summary(runs, BATCH * SEQ)
   const result = { ...entry, sides, runs }
-  for (const [other, name] of [['jax-js', 'over_peer'], ['stock', 'over_stock']]) {
+  for (const [other, name] of [['jax-js', 'over_peer'], ['registers', 'over_registers']]) {
     const both = runs.filter((run) => run.ours?.losses && run[other]?.losses)
     if (both.length === 0) continue
     const losses_apart = Math.max(...both.map((run) => apart(run.ours.losses, run[other].losses)))
@@ -185,8 +185,8 @@ await main(async () => {
             const order = turn % 2 ? [...sides].reverse() : sides
             const run = {}
             for (const side of order) {
-              // The CPU has no stock kernels to compare with.
-              if ((side === 'stock' && device === 'cpu') || failed.has(side)) continue
+              // The CPU has one kind of kernels.
+              if ((side === 'registers' && device === 'cpu') || failed.has(side)) continue
               run[side] = await once(opened, server.url, { name, model, device, side, steps })
               const { error } = run[side]
               if (error) failed.add(side)

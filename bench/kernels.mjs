@@ -4,7 +4,7 @@
 //
 // First the ceilings, as WGSL sees them: the largest rate of a product over several kernels and sizes, and of a copy. Then every kernel of
 // a training step at the shapes of the models, forward and backward. Natively through the suite's ignored test `bench::kernels`, in a
-// Chromium through the built module. `--stock` measures Burn's own kernels beside ours.
+// Chromium through the built module. `--stock` measures Burn's own kernels beside ours, natively: the page is without them.
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
@@ -41,7 +41,7 @@ function native(names, stock) {
   return found.skipped ? found : judged(found)
 }
 
-async function tab(names, stock, adapter) {
+async function tab(names, adapter) {
   const server = await site(built())
   try {
     const { kind, version, adapter: found } = await choose(adapter, server.url)
@@ -53,7 +53,7 @@ async function tab(names, stock, adapter) {
         page.evaluate(
           async ([name, words]) => {
             // As the engine's worker does.
-            await import('/app/subgroups.js')
+            await import('/app/wgpu.js')
             const module = await import('/paddock-web.js')
             await (window.begun ??= module.default())
             return module[name](...words)
@@ -63,10 +63,8 @@ async function tab(names, stock, adapter) {
       const ceilings = await call('kernel_ceilings')
       const models = []
       for (const name of names) {
-        for (const own of stock ? [false, true] : [false]) {
-          console.log(`  in the browser: ${name}${own ? ', Burn’s kernels' : ''}`)
-          models.push({ name, stock: own, rates: await call('kernel_rates', SHAPES[name], true, own) })
-        }
+        console.log(`  in the browser: ${name}`)
+        models.push({ name, stock: false, rates: await call('kernel_rates', SHAPES[name], true) })
       }
       return judged({ browser: version, device: { ...found, api: 'WebGPU' }, ceilings, models })
     } finally {
@@ -86,7 +84,7 @@ await main(async () => {
   })
   const results = []
   for (const place of where) {
-    const found = place === 'native' ? native(shapes, stock) : await tab(shapes, stock, adapter)
+    const found = place === 'native' ? native(shapes, stock) : await tab(shapes, adapter)
     results.push({ where: place, ...found })
     if (found.skipped) console.log(`${place}: left out: ${found.skipped}`)
     else show(`${place}, ${found.device.name} (${found.device.api}${found.device.software ? ', software' : ''})`, found)

@@ -6,7 +6,7 @@
 
 import { Exports } from './app/exports.js';
 import { RunStorage, hold } from './app/run-storage.js';
-import './app/subgroups.js';
+import { watch } from './app/wgpu.js';
 
 /** @typedef {{ handle(command: object, files: File[]): Promise<void>, advance(): Promise<void>, busy(): boolean, use_storage(storage?: RunStorage): void, use_cache(cache?: RunStorage): void }} Engine */
 /** @typedef {import('./protocol.js').Envelope} Envelope */
@@ -164,7 +164,9 @@ async function pump(engine) {
 try {
   // @ts-ignore: made by wasm-bindgen at build time
   const { default: init, Engine } = await import('./paddock-web.js');
-  ({ memory } = (await init()) ?? {});
+  const made = await init();
+  memory = made?.memory;
+  watch(made);
   const engine = new Engine(emit);
   engine.use_cache(await RunStorage.cache());
   self.postMessage({ ready: true, lock: await alive() });

@@ -58,9 +58,15 @@ export function built() {
   return DIST
 }
 
-/** A browser of its own, as cold as it gets. @param {{ collects?: boolean }} more `collects`: scripts can ask for a collection of garbage */
-export async function browser(kind, { collects = false } = {}) {
-  const args = [...QUIET, ...AWAKE, ...WEBGPU[kind], ...(collects ? ['--js-flags=--expose-gc'] : [])]
+// What may tell pages about each other is off elsewhere: times inside of a pass, and times to the nanosecond.
+const TIMED = ['--enable-dawn-features=allow_unsafe_apis', '--disable-dawn-features=timestamp_quantization']
+
+/**
+ * A browser of its own, as cold as it gets. @param {{ collects?: boolean, timed?: boolean }} more `collects`: scripts can ask for a collection
+ * of garbage; `timed`: and for when the adapter began and ended a launch
+ */
+export async function browser(kind, { collects = false, timed = false } = {}) {
+  const args = [...QUIET, ...AWAKE, ...WEBGPU[kind], ...(collects ? ['--js-flags=--expose-gc'] : []), ...(timed ? TIMED : [])]
   return chromium.launch({ executablePath: executable(), headless: true, chromiumSandbox: false, args })
 }
 

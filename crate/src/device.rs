@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -236,9 +236,32 @@ pub async fn unless_lost<T>(reading: impl Future<Output = T>) -> Result<T> {
     poll_fn(poll).await
 }
 
+/// Whether freed memory serves tensors of the same size alone: see `adapter::pools`.
+pub const POOLS_BY_SIZE: bool = adapter::POOLS_BY_SIZE;
+/// Bytes that such pools may keep for sizes that may not come again.
+const SPARE: u64 = 64 << 20;
+/// The sizes that were worked with last, in one word.
+static SIZES: AtomicU64 = AtomicU64::new(0);
+
+/// To be told before the model works on so many rows of that length. Where pools go by size, each length of a run's rows,
+/// and each token of an answer, would leave them memory that no other takes: much of it is given back.
+pub fn works_on(rows: usize, length: usize) {
+    let sizes = (rows as u64) << 32 | length as u64;
+    if !POOLS_BY_SIZE || SIZES.swap(sizes, Ordering::Relaxed) == sizes {
+        return;
+    }
+    let Some(gpu) = locked(&OPENED).as_ref().map(|gpu| gpu.device.clone()) else { return };
+    let spare = gpu.memory_pool_usage().map_or(0, |usage| usage.bytes_reserved.saturating_sub(usage.bytes_in_use));
+    if spare > SPARE {
+        gpu.memory_cleanup();
+        adapter::buffers_freed();
+    }
+}
+
 /// Opens the GPU once; a second run takes the same one, until it is lost.
 async fn open_gpu() -> Result<Gpu> {
     let before = locked(&OPENED).clone();
+    adapter::pools();
     let opened = match before {
         Some(gpu) if !gpu.lost.load(Ordering::Relaxed) => return Ok(gpu),
         Some(gpu) => open_again(&gpu.setup).await,
@@ -286,6 +309,7 @@ async fn open_again(before: &WgpuSetup) -> std::result::Result<(Device, WgpuSetu
 mod adapter {
     //! The browser's own word, asked directly: wgpu hands on neither vendor nor architecture.
 
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, memory::PersistentMemory};
     use js_sys::{Array, Function, Promise, Reflect, global};
     use wasm_bindgen::{JsCast, JsValue};
     use wasm_bindgen_futures::JsFuture;
@@ -343,7 +367,26 @@ mod adapter {
         Ok(DeviceInfo { id: GPU.into(), name, api: "WebGPU".into(), software, features, limits })
     }
 
-    /// What www/app/subgroups.js says: wgpu knows nothing of them.
+    /// As [`pools`] makes them.
+    pub const POOLS_BY_SIZE: bool = true;
+
+    /// Before the GPU is opened. In a browser no buffer of Burn's pools is cut into parts, and a small tensor may get a large
+    /// one that a step misses then: ten times the bytes of its tensors were held. By size, what a step frees is what the
+    /// next one takes.
+    pub fn pools() {
+        let mut config = CubeClRuntimeConfig::default();
+        config.memory.persistent_memory = PersistentMemory::Enforced;
+        // False where it is set already, as for a second GPU.
+        CubeClRuntimeConfig::try_set(config);
+    }
+
+    /// Tells www/app/wgpu.js, which destroys what wgpu only lets go.
+    pub fn buffers_freed() {
+        // False where the worker's global object cannot be written to, which nobody does.
+        let _ = Reflect::set(&global(), &"paddockBuffersFreed".into(), &true.into());
+    }
+
+    /// What www/app/wgpu.js says: wgpu knows nothing of them.
     pub fn subgroups(_: &WgpuSetup) -> bool {
         get(&global(), "paddockSubgroups").and_then(|there| there.as_bool()).unwrap_or(false)
     }
@@ -369,6 +412,13 @@ mod adapter {
     pub fn threads() -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
+
+    pub const POOLS_BY_SIZE: bool = false;
+
+    /// Burn's own cut large buffers into parts.
+    pub fn pools() {}
+
+    pub fn buffers_freed() {}
 
     pub fn subgroups(setup: &WgpuSetup) -> bool {
         setup.device.features().contains(wgpu::Features::SUBGROUP)

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, Method, Quantization, TARGET_MODULES, Task},
-    device::Opened,
+    device::{Opened, POOLS_BY_SIZE},
     error::Result,
     event::{Plan, Precision},
     kernels::{keeps_weights, queries_at_once},
@@ -66,7 +66,7 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, to
     }
     let weight_bytes = shapes.iter().map(bytes).sum::<u64>() + (total - base) * float;
     let training_bytes = trainable * float + AdamW::bytes(trainable);
-    let activation_bytes = activations(config, model, longest, trainable, half, opened.is_gpu());
+    let activation_bytes = activations(config, model, longest, trainable, half, Held::on(opened));
     let placing = if packs(config, rows.shape) { placing(config, model, longest) } else { 0 };
     let activation_bytes = activation_bytes.saturating_add(placing);
     let needed = weight_bytes.saturating_add(training_bytes).saturating_add(activation_bytes);
@@ -94,10 +94,32 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, to
     })
 }
 
+/// How a device's memory serves what a step makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// The CPU writes results over operands that nobody needs any more.
+    Over,
+    /// A GPU writes them beside.
+    Beside,
+    /// A browser's GPU as well, and of what comes one after the other each size stays held.
+    BySize,
+}
+
+impl Held {
+    fn on(opened: &Opened) -> Self {
+        match (opened.is_gpu(), POOLS_BY_SIZE) {
+            (false, _) => Self::Over,
+            (true, false) => Self::Beside,
+            (true, true) => Self::BySize,
+        }
+    }
+}
+
 /// Bytes that a step holds at its fullest moment beside weights, gradients and moments. Of what is worked on for a moment
-/// it has the largest part; tests/suite/plan.rs measures it. With `half` the blocks compute in 16 bits, see [`kept`]. The CPU
-/// writes results over operands that nobody needs any more, a GPU beside them.
-fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64, half: bool, gpu: bool) -> u64 {
+/// it has the largest part; tests/suite/plan.rs measures it. With `half` the blocks compute in 16 bits, see [`kept`].
+fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64, half: bool, held: Held) -> u64 {
+    let (gpu, by_size) = (held != Held::Over, held == Held::BySize);
+    let one_by_one = |a: u128, b: u128| if by_size { a + b } else { a.max(b) };
     let (tokens, blocks) = (wide(config.training.batch_size) * wide(seq), wide(model.num_hidden_layers));
     let (d, f, vocab) = (wide(model.hidden_size), wide(model.intermediate_size), wide(model.vocab_size));
     let (full, trainable) = (config.training.method == Method::Full, u128::from(trainable) * FLOAT);
@@ -106,7 +128,8 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
     let block = attention + fed;
     // Going back through a block: the gradients of the feed-forward's wide tensors, then attention's weights and their
     // gradients, when what the feed-forward kept is gone.
-    let back = (2 * tokens * f * number(half)).max(weights(config, model, seq, half, gpu).saturating_sub(fed));
+    let gone = if by_size { 0 } else { fed };
+    let back = one_by_one(2 * tokens * f * number(half), weights(config, model, seq, half, gpu).saturating_sub(gone));
     let head = match head(config.task) {
         HeadKind::Classification => states,
         // Logits and their exponentials, the chosen tokens' rows, gradients to states and weight.
@@ -121,9 +144,9 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
         true => {
             let one = block + back;
             let later = if full { trainable - trainable / blocks.max(1) } else { 0 };
-            ((blocks + 1) * states + one.max(head)).max(2 * states + one + later)
+            ((blocks + 1) * states + one_by_one(one, head)).max(2 * states + one + later)
         }
-        false => blocks * block + 2 * states + back.max(head),
+        false => blocks * block + 2 * states + one_by_one(back, head),
     };
     let earlier = if config.training.gradient_accumulation_steps > 1 { trainable } else { 0 };
     // The optimizer works on one weight at a time; where all are trained the embedding is the largest.
@@ -249,7 +272,7 @@ mod tests {
             "num_hidden_layers": 1000, "num_attention_heads": 1 << 10, "num_key_value_heads": 1 << 10,
         });
         let model = LlamaConfig::from_json(json.to_string().as_bytes()).expect("config");
-        assert_eq!(activations(&config, &model, 1 << 20, 1 << 50, false, true), 1 << 60);
+        assert_eq!(activations(&config, &model, 1 << 20, 1 << 50, false, Held::Beside), 1 << 60);
     }
 
     #[test]
@@ -265,7 +288,7 @@ mod tests {
             let mut raw = RawConfig::default();
             raw.set("training.batch_size", &(8192 / seq).to_string()).expect("a key");
             let config = Config::resolve(&raw).expect("a configuration");
-            (kept(&config, &model(seq), seq, false), activations(&config, &model(seq), seq, 0, false, false))
+            (kept(&config, &model(seq), seq, false), activations(&config, &model(seq), seq, 0, false, Held::Over))
         };
         // Heads of 64: weights of up to 128 keys are kept.
         let [(short, _), (longer, _)] = [32, 128].map(bytes);

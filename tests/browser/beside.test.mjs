@@ -195,7 +195,7 @@ test('an adapter among models goes where adapters go', async (t) => {
 
 const YAML = `task: text-classification
 device: gpu
-kernels: stock
+kernels: registers
 model:
   name_or_path: models/tiny
   num_labels: 2
@@ -223,15 +223,15 @@ test('form and YAML are two views of one configuration', async (t) => {
   const field = (key) => at(page, `field-${key}`).inputValue()
   assert.deepEqual([await field('method'), await field('batch_size'), await field('learning_rate'), await field('max_seq_length')], ['full', '4', '0.001', '64'])
   assert.equal(await field('num_epochs'), '', 'what the file leaves out is the default')
-  assert.match(await at(page, 'config-loaded').textContent(), /kernels: stock.*model\.num_labels: 2/)
+  assert.match(await at(page, 'config-loaded').textContent(), /kernels: registers.*model\.num_labels: 2/)
   assert.match(await at(page, 'config-files').textContent(), /names models\/tiny\..*starter, mail\.csv/, 'the table is the one that the file names')
-  await planned(page, (it) => it.kernels === 'stock' && it.device === 'gpu' && it.model.num_labels === 2 && it.model.name_or_path === 'starter' && it.training.method === 'full' && it.lora.r === 16 && it.data.label_column === 'kind')
+  await planned(page, (it) => it.kernels === 'registers' && it.device === 'gpu' && it.model.num_labels === 2 && it.model.name_or_path === 'starter' && it.training.method === 'full' && it.lora.r === 16 && it.data.label_column === 'kind')
 
   // The other direction, with the form's next change in it.
   await fill(page, { batch_size: '2' })
   await at(page, 'yaml').click()
   await page.waitForFunction(() => document.querySelector('[data-testid="config-yaml"]').value.includes('batch_size: 2'))
-  assert.match(await at(page, 'config-yaml').inputValue(), /kernels: stock/)
+  assert.match(await at(page, 'config-yaml').inputValue(), /kernels: registers/)
   const [download] = await Promise.all([page.waitForEvent('download'), at(page, 'download-yaml').click()])
   assert.equal(download.suggestedFilename(), 'run.yaml')
   assert.equal(await readFile(await download.path(), 'utf8'), await at(page, 'config-yaml').inputValue())

@@ -76,7 +76,7 @@ test('the engine is told of subgroups where the adapter has them', { timeout: 60
   t.after(() => server.close())
   const page = await emptyPage(await (await launch(t)).newContext(), server.url)
   const [offered, told, opened] = await page.evaluate(async () => {
-    await import('/app/subgroups.js')
+    await import('/app/wgpu.js')
     const adapter = await navigator.gpu.requestAdapter()
     const device = await adapter.requestDevice()
     return [adapter.features.has('subgroups'), globalThis.paddockSubgroups ?? false, device.features.has('subgroups')]

@@ -146,3 +146,57 @@ test('QLoRA in the tab: the losses of the unpacked base, in the memory of its bl
     assert.ok(unpacked - held > 0.75 * saved, `${mib(unpacked)} against ${mib(held)}`)
   }
 })
+
+const GPU = { num_hidden_layers: 4, hidden_size: 128, intermediate_size: 352, num_attention_heads: 2, num_key_value_heads: 2, vocab_size: 512 }
+const BATCH_TOKENS = 2048
+
+/** A run on WebGPU: what was planned, and the buffers that there were. */
+async function onGpu(t, { train: rows, batch, seq, steps, recompute = false }) {
+  const model = await folder(t)
+  make(model, { sizes: GPU })
+  await writeFile(join(model, 'rows.csv'), `text\n${rows.join('\n')}\n`)
+  await writeFile(join(model, 'held.csv'), `text\n${text(60, 9)}\n`)
+  const server = await site(DIST, { '/model/': model, '/peers/': join(ROOT, 'bench', 'peers') })
+  t.after(() => server.close())
+  const page = await emptyPage(await (await launch(t)).newContext(), server.url)
+  return train(page, {
+    worker: WORKER,
+    model: ['config.json', 'tokenizer.json', 'model.safetensors'].map((name) => `/model/${name}`),
+    train: '/model/rows.csv',
+    held: '/model/held.csv',
+    config: {
+      task: 'text-generation',
+      device: 'gpu',
+      model: { max_seq_length: seq, quantization: 'none' },
+      data: { text_column: 'text' },
+      evaluation: { max_generated_samples: 0 },
+      training: { method: 'lora', batch_size: batch, max_steps: steps, learning_rate: 1e-4, gradient_checkpointing: recompute, mixed_precision: 'no', save_steps: 0, logging_steps: 1 },
+    },
+  })
+}
+
+test('on WebGPU a run holds what is planned, from the first step to the last', LONG, async (t) => {
+  const seq = 512
+  const rows = Array.from({ length: (2 * BATCH_TOKENS) / seq }, (_, i) => text(seq - 2, 20 + i))
+  const found = {}
+  for (const recompute of [false, true]) {
+    const { plan, held, counted } = await onGpu(t, { train: rows, batch: BATCH_TOKENS / seq, seq, steps: 4, recompute })
+    const planned = plan.weight_bytes + plan.training_bytes + plan.activation_bytes
+    t.diagnostic(`${recompute ? 'by blocks: ' : ''}${mib(held.most_storage)} of ${mib(planned)} planned`)
+    assert.ok(held.most_storage < 1.15 * planned && held.most_storage > 0.85 * planned, `${held.most_storage} of ${planned}`)
+    assert.ok(counted.at(-1).held.most_storage < 1.02 * counted[0].held.most_storage, 'a later step needs no more than the first')
+    found[recompute] = held.most_storage
+  }
+  assert.ok(found.true < 0.7 * found.false, 'recomputation saves bytes')
+})
+
+test('on WebGPU what rows of other lengths needed is given back', LONG, async (t) => {
+  const lengths = [2048, 640, 1408, 896, 1920, 1152, 1664, 768, 1792, 1024, 1536, 1280]
+  const { plan, held, counted } = await onGpu(t, { train: lengths.map((length, i) => text(length - 2, 40 + i)), batch: 1, seq: 2048, steps: lengths.length })
+  const planned = plan.weight_bytes + plan.training_bytes + plan.activation_bytes
+  const { destroyed, created_bytes: created } = counted.at(-1)
+  t.diagnostic(`${mib(held.most_storage)} of ${mib(planned)} planned for the longest; ${destroyed} buffers destroyed, ${mib(created)} made in all`)
+  assert.ok(destroyed > 0, 'some are given back')
+  // What is left of other lengths is at most the spare 64 MiB (device.rs).
+  assert.ok(held.most_storage < 1.15 * planned + 64 * MIB, `${held.most_storage} of ${planned}`)
+})

@@ -46,14 +46,14 @@ pub async fn kernel_ceilings() -> Result<JsValue, JsValue> {
 }
 
 /// For the benchmarks: what a training step runs (`kernels::measure::Rate`s of a model of these `Shapes`), on the GPU or
-/// the CPU; with `stock` Burn's operations.
+/// the CPU.
 #[wasm_bindgen]
-pub async fn kernel_rates(shapes: JsValue, gpu: bool, stock: bool) -> Result<JsValue, JsValue> {
+pub async fn kernel_rates(shapes: JsValue, gpu: bool) -> Result<JsValue, JsValue> {
     let shapes: Shapes = serde_wasm_bindgen::from_value(shapes)?;
     let choice = if gpu { DeviceChoice::Gpu } else { DeviceChoice::Cpu };
     let found = async {
         let (opened, _) = device::open(choice).await?;
-        rates(&shapes, &opened.device, stock, LONG).await
+        rates(&shapes, &opened.device, false, LONG).await
     };
     plain(&found.await.map_err(|error| JsValue::from(error.to_string()))?)
 }

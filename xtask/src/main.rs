@@ -26,8 +26,8 @@ cargo xtask test [half]        all tests; the last line counts them
 cargo xtask check              formatting, clippy, source rules, then all tests
 cargo xtask fuzz [N] [reader…]  damaged files, N (a million) for each reader: safetensors gguf configurations
                                adapters run_files tokenizer_models tokenizer_files
-cargo xtask bench [name [flags]]  measurements into bench/results: browser, native, kernels, memory, growth, page,
-                               and their report (default: browser and page; cargo xtask bench help lists them)
+cargo xtask bench [name [flags]]  measurements into bench/results: browser, native, kernels, profile, memory, growth,
+                               page, and their report (default: browser and page; cargo xtask bench help lists them)
 cargo xtask data [name…]       sample data into .paddock/data: spam, sotu, snippets, aclsum (default: spam sotu)";
 
 fn main() -> ExitCode {

@@ -34,7 +34,7 @@ section! {
         device: DeviceChoice = DeviceChoice::or(DeviceChoice::Auto);
         /// Which kernels a GPU runs. `auto` measures a card for a second, once, and takes the fastest; `registers` is for
         /// threads by themselves, `shared` for a card's shared memory, both without a measurement; `stock` takes Burn's own
-        /// matrix products: to compare, or around a driver's fault.
+        /// matrix products, which the command has and the page has not: to compare, or around a driver's fault.
         kernels: Kernels = Kernels::or(Kernels::Auto);
         sections {
             model: ModelSection => ModelConfig,

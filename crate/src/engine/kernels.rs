@@ -17,8 +17,11 @@ impl Engine {
     /// Takes the configuration's kernels; whether the adapter is to be measured first.
     ///
     /// # Errors
-    /// `shared` on an adapter whose workgroups share too little.
+    /// `shared` on an adapter whose workgroups share too little, and `stock` in a browser.
     pub(super) async fn choose_kernels(&mut self, config: &Config, opened: &Opened) -> Result<bool> {
+        if config.kernels == Kernels::Stock && cfg!(target_family = "wasm") {
+            return Err(Error::config("kernels", "auto, registers or shared in a browser", "`stock`"));
+        }
         let memory = opened.shared_memory();
         if config.kernels == Kernels::Shared && opened.is_gpu() && memory < LEAST_SHARED {
             let got = format!("`shared` with {}, where a workgroup shares {memory} bytes", opened.info.name);

@@ -9,7 +9,7 @@ use burn::{
         tensor::{FloatTensor, IntTensor},
         wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous},
     },
-    tensor::{DType, Shape},
+    tensor::{DType, Shape, Slice},
 };
 use cubecl::{
     CubeCount, CubeDim,
@@ -33,6 +33,9 @@ static WANTED: AtomicU8 = AtomicU8::new(Kernels::Auto as u8);
 
 /// Bytes that a workgroup shares at least for the kernels of a card, but for the largest one: what WebGPU promises.
 pub const LEAST_SHARED: u32 = 16 << 10;
+
+/// Products of one dispatch.
+const DEEPEST: usize = 65_535;
 
 /// Takes the kernels that a configuration names, from here on.
 pub fn use_kernels(kernels: Kernels) {
@@ -145,7 +148,8 @@ impl KernelSource for Source {
             Kernel::PackedRows(id) => wgsl::packed::rows(packed::kind(id)),
         };
         let subgroups = matches!(self.kernel, Kernel::Product(ProductKernel { cut: Cut::Quads, .. }));
-        SourceTemplate::new(wgsl::typed(self.half, subgroups, &source))
+        // The first line is for people: in a driver's message, and in `cargo xtask bench profile`.
+        SourceTemplate::new(format!("// {:?}\n{}", self.kernel, wgsl::typed(self.half, subgroups, &source)))
     }
 
     fn id(&self) -> KernelId {
@@ -231,9 +235,21 @@ impl KernelOps for CubeBackend {
         let rank = shape.num_dims();
         let k = lhs.shape()[if ta { rank - 2 } else { rank - 1 }];
         let (batch, m, n) = (if rank > 2 { shape[0] } else { 1 }, shape[rank - 2], shape[rank - 1]);
-        // A dispatch is at most 65,535 deep.
-        if !applies(&lhs) || rank > 3 || batch > 65_535 || shape.num_elements() == 0 || k == 0 {
+        // A browser's page is without Burn's products, which were a tenth of it: there is no other runtime than wgpu.
+        #[cfg(not(target_family = "wasm"))]
+        if !applies(&lhs) {
             return stock::product::<Self>(lhs, rhs, ta, tb, scale, dtype);
+        }
+        if shape.num_elements() == 0 || k == 0 {
+            return Self::float_zeros(shape, &lhs.device, dtype.into());
+        }
+        if batch > DEEPEST {
+            let part = |x: &CubeTensor, from: usize, to: usize| Self::float_slice(x.clone(), &[Slice::from(from..to)]);
+            let parts = (0..batch).step_by(DEEPEST).map(|from| {
+                let to = batch.min(from + DEEPEST);
+                Self::product(part(&lhs, from, to), part(&rhs, from, to), ta, tb, scale, dtype)
+            });
+            return Self::float_cat(parts.collect(), 0);
         }
         let sizes = [batch, m, n, k];
         let kernel = ProductKernel::choose(sizes, ta, tb, cores());

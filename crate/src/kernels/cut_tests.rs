@@ -111,6 +111,19 @@ fn rows_by_workgroups_are_rows_by_threads() {
     use_cores(before);
 }
 
+#[test]
+fn more_products_than_a_dispatch_is_deep_are_several() {
+    let Some(opened) = gpu() else { return };
+    let (a, b) = operands((65_540, 2, 4, 4), Layout::Nt, &opened.device);
+    assert_close("deep", product(a.clone(), b.clone(), Layout::Nt), oracle(a, b, Layout::Nt), 1e-5);
+    let (a, b) = operands((2, 3, 4, 4), Layout::Nn, &opened.device);
+    let [none, wide] = [a.clone().slice([0..2, 0..0]), b.clone().slice([0..2, 0..4, 0..0])];
+    assert_eq!(product(none, b.clone(), Layout::Nn).dims(), [2, 0, 4]);
+    assert_eq!(product(a.clone(), wide, Layout::Nn).dims(), [2, 3, 0]);
+    let (a, b) = (a.slice([0..2, 0..3, 0..0]), b.slice([0..2, 0..0]));
+    assert_eq!(values(product(a, b, Layout::Nn)), [0.0; 24]);
+}
+
 /// GFLOP/s.
 fn rate([m, n, k]: [usize; 3], layout: Layout, dtype: DType, device: &Device) -> f64 {
     let (a, b) = operands((1, m, n, k), layout, device);

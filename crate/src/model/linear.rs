@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::tensor::{Distribution, Tensor};
 
 use super::Param;
+use crate::kernels::{Layout, matmul};
 
 /// `y = x·Wᵀ + b`, and with an adapter `+ (alpha / r) · dropout(x)·Aᵀ·Bᵀ` (LoRA, arXiv:2106.09685).
 #[derive(Debug, Clone)]
@@ -78,7 +79,7 @@ impl Linear {
         let weight = self.weight.rows(rows.clone());
         match &self.lora {
             None => weight,
-            Some(lora) => weight + lora.b.rows(rows).matmul(lora.a.value()).mul_scalar(lora.scale),
+            Some(lora) => weight + matmul(lora.b.rows(rows), lora.a.value(), Layout::Nn).mul_scalar(lora.scale),
         }
     }
 

@@ -5,6 +5,7 @@ use std::{cell::RefCell, collections::HashMap, ops::Range};
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::{Block, KvCache, Linear, LlamaConfig, Param, Places, RmsNorm, rope::Rotation};
+use crate::device;
 
 /// Which head a model gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +109,8 @@ impl Llama {
     /// # Shapes
     /// `ids` `[batch, seq]` → `[batch · seq, hidden]`
     pub fn hidden(&self, ids: Tensor<2, Int>, places: Option<&Places>, training: bool) -> Tensor<2> {
-        let seq = ids.dims()[1];
+        let [rows, seq] = ids.dims();
+        device::works_on(rows, seq);
         let mut x = self.embed(ids);
         for index in 0..self.layers.len() {
             x = self.block(index, x, seq, places, training);
@@ -121,7 +123,8 @@ impl Llama {
     /// # Shapes
     /// `ids` `[batch, new]` → `[batch · new, hidden]`
     pub fn extend(&self, ids: Tensor<2, Int>, cache: &mut KvCache) -> Tensor<2> {
-        let new = ids.dims()[1];
+        let [rows, new] = ids.dims();
+        device::works_on(rows, cache.filled() + new);
         let step = cache.step(&self.config, new, &ids.device());
         let mut x = self.embed(ids);
         for (block, held) in self.layers.iter().zip(&mut cache.layers) {

@@ -16,10 +16,11 @@ struct Suite {
     prepare: fn(&mut Shop, &[String]) -> Result<Told>,
 }
 
-static SUITES: [Suite; 7] = [
+static SUITES: [Suite; 8] = [
     Suite { name: "browser", about: "training in Chromium, ours and jax-js alternating", prepare: browser },
     Suite { name: "native", about: "training with the command, ours and PyTorch + PEFT alternating", prepare: native },
     Suite { name: "kernels", about: "each kernel's share of what the adapter gives", prepare: kernels },
+    Suite { name: "profile", about: "where a step's time goes on the tab's GPU, by kernel", prepare: profile },
     Suite { name: "memory", about: "bytes that runs hold, against their plans", prepare: kernels },
     Suite { name: "growth", about: "speed and memory over accumulation and over 2,000 steps", prepare: growth },
     Suite { name: "page", about: "bytes over the wire, seconds to ready and to the first step", prepare: page },
@@ -78,6 +79,11 @@ fn browser(shop: &mut Shop, flags: &[String]) -> Result<Told> {
 
 fn page(shop: &mut Shop, _: &[String]) -> Result<Told> {
     pieces::page(shop, true)?;
+    Ok(Vec::new())
+}
+
+fn profile(shop: &mut Shop, _: &[String]) -> Result<Told> {
+    pieces::page(shop, false)?;
     Ok(Vec::new())
 }
 
@@ -170,12 +176,12 @@ mod tests {
 
     #[test]
     fn flags_say_what_is_needed() {
-        let both = flags(&["--steps", "3", "--sides", "ours,stock", "--where=native"]);
-        assert_eq!(value(&both, "--sides"), Some("ours,stock"));
+        let both = flags(&["--steps", "3", "--sides", "ours,registers", "--where=native"]);
+        assert_eq!(value(&both, "--sides"), Some("ours,registers"));
         assert_eq!(value(&both, "--where"), Some("native"));
         assert_eq!(value(&both, "--python"), None);
         assert_eq!(value(&flags(&["--python"]), "--python"), None);
-        assert!(!wants(&both, "--sides", "jax-js") && wants(&both, "--sides", "stock"));
+        assert!(!wants(&both, "--sides", "jax-js") && wants(&both, "--sides", "registers"));
         assert!(wants(&[], "--where", "browser") && !wants(&both, "--where", "browser"));
     }
 }
