@@ -311,7 +311,8 @@ fn a_full_queue_refuses_and_those_in_it_are_answered() {
     assert_eq!(refused[0].refusal(), (429, json!("rate_limit_exceeded")));
     assert_eq!(refused[0].header("retry-after"), Some("1"));
     let answered: Vec<_> = replies.iter().filter(|reply| reply.status != 429).map(|reply| reply.ok()).collect();
-    assert!(answered.len() >= 3, "{}", answered.len());
+    // Those that fit into the queue; more, if the engine took some out of it before the last came.
+    assert!(answered.len() >= 2, "{}", answered.len());
     // The same seed: the same beginning, however many are answered at once (rounding may part them later).
     let start = |one: &Value| text(one).chars().take(12).collect::<String>();
     assert!(answered.iter().all(|one| start(one) == start(&answered[0])), "{answered:?}");
