@@ -250,7 +250,8 @@ pub fn works_on(rows: usize, length: usize) {
     if !POOLS_BY_SIZE || SIZES.swap(sizes, Ordering::Relaxed) == sizes {
         return;
     }
-    let Some(gpu) = locked(&OPENED).as_ref().map(|gpu| gpu.device.clone()) else { return };
+    let there = |gpu: &&Gpu| !gpu.lost.load(Ordering::Relaxed);
+    let Some(gpu) = locked(&OPENED).as_ref().filter(there).map(|gpu| gpu.device.clone()) else { return };
     let spare = gpu.memory_pool_usage().map_or(0, |usage| usage.bytes_reserved.saturating_sub(usage.bytes_in_use));
     if spare > SPARE {
         gpu.memory_cleanup();

@@ -141,10 +141,10 @@ impl KernelSource for Source {
             Kernel::SegmentSoftmax(Rows::Workgroup) => wgsl::rows::segment_softmax(),
             Kernel::CausalSoftmaxGrad(Rows::Thread) => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
             Kernel::CausalSoftmaxGrad(Rows::Workgroup) => wgsl::rows::causal_softmax_grad(),
-            Kernel::Swiglu => wgsl::SWIGLU.into(),
-            Kernel::SwigluGrad => wgsl::SWIGLU_GRAD.into(),
+            Kernel::Swiglu => wgsl::each::SWIGLU.into(),
+            Kernel::SwigluGrad => wgsl::each::SWIGLU_GRAD.into(),
             Kernel::AddSquares => wgsl::rows::add_squares(),
-            Kernel::AdamW => wgsl::ADAMW.into(),
+            Kernel::AdamW => wgsl::each::ADAMW.into(),
             Kernel::PackedRows(id) => wgsl::packed::rows(packed::kind(id)),
         };
         let subgroups = matches!(self.kernel, Kernel::Product(ProductKernel { cut: Cut::Quads, .. }));
