@@ -2,6 +2,9 @@
 
 use std::{future::Future, pin::Pin};
 
+/// Whether this is the page's engine: there is no other GPU than WebGPU's, and every byte is loaded by a visitor.
+pub const IN_TAB: bool = cfg!(target_family = "wasm");
+
 /// A future that stays on its thread: the engine is single-threaded by design, as a worker is.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 

@@ -11,6 +11,7 @@ use crate::{
         choice::{Choices, keep, kept, use_choices},
         use_kernels,
     },
+    platform::IN_TAB,
 };
 
 impl Engine {
@@ -19,7 +20,7 @@ impl Engine {
     /// # Errors
     /// `shared` on an adapter whose workgroups share too little, and `stock` in a browser.
     pub(super) async fn choose_kernels(&mut self, config: &Config, opened: &Opened) -> Result<bool> {
-        if config.kernels == Kernels::Stock && cfg!(target_family = "wasm") {
+        if config.kernels == Kernels::Stock && IN_TAB {
             return Err(Error::config("kernels", "auto, registers or shared in a browser", "`stock`"));
         }
         let memory = opened.shared_memory();

@@ -21,7 +21,7 @@ use super::{
     AdamWRule, KernelOps, LANES, Stored, packed, product_shape, stock,
     wgsl::{self, Cores, Cut, ProductKernel, WORKGROUP},
 };
-use crate::config::Kernels;
+use crate::{config::Kernels, platform::IN_TAB};
 
 static STOCK: AtomicBool = AtomicBool::new(false);
 /// [`IMITATED`], [`QUADS`] or the bytes of [`Cores::Card`].
@@ -236,8 +236,7 @@ impl KernelOps for CubeBackend {
         let k = lhs.shape()[if ta { rank - 2 } else { rank - 1 }];
         let (batch, m, n) = (if rank > 2 { shape[0] } else { 1 }, shape[rank - 2], shape[rank - 1]);
         // A browser's page is without Burn's products, which were a tenth of it: there is no other runtime than wgpu.
-        #[cfg(not(target_family = "wasm"))]
-        if !applies(&lhs) {
+        if !IN_TAB && !applies(&lhs) {
             return stock::product::<Self>(lhs, rhs, ta, tb, scale, dtype);
         }
         if shape.num_elements() == 0 || k == 0 {

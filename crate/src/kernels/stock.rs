@@ -14,7 +14,6 @@ fn f32s<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     B::float_cast(x, FloatDType::F32)
 }
 
-#[cfg(not(target_family = "wasm"))]
 pub fn product<B: Backend>(
     lhs: FloatTensor<B>,
     rhs: FloatTensor<B>,

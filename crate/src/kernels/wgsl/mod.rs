@@ -12,7 +12,7 @@ use std::fmt::Write;
 pub use shared::SLICED;
 
 use super::choice::{Class, Tile, chosen};
-use crate::weights::ggml::GgmlType;
+use crate::{platform::IN_TAB, weights::ggml::GgmlType};
 
 /// Threads a workgroup; each computes one tile of a product, one pair of a rotation or one row of a softmax.
 pub const WORKGROUP: u32 = 64;
@@ -63,7 +63,7 @@ pub struct ProductKernel {
 pub fn typed(half: u8, subgroups: bool, source: &str) -> String {
     let mut s = String::from(if half == 0 { "" } else { "enable f16;\n" });
     // A browser wants it to be said, and naga refuses to hear it.
-    if subgroups && cfg!(target_family = "wasm") {
+    if subgroups && IN_TAB {
         s.push_str("enable subgroups;\n");
     }
     for i in 0..7 {
