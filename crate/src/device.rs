@@ -240,6 +240,8 @@ pub async fn unless_lost<T>(reading: impl Future<Output = T>) -> Result<T> {
 pub const POOLS_BY_SIZE: bool = adapter::POOLS_BY_SIZE;
 /// Bytes that such pools may keep for sizes that may not come again.
 const SPARE: u64 = 64 << 20;
+/// The part of what is used that may lie free when a step turns to other sizes.
+const TURN: u64 = 16;
 /// The sizes that were worked with last, in one word.
 static SIZES: AtomicU64 = AtomicU64::new(0);
 
@@ -247,13 +249,25 @@ static SIZES: AtomicU64 = AtomicU64::new(0);
 /// and each token of an answer, would leave them memory that no other takes: much of it is given back.
 pub fn works_on(rows: usize, length: usize) {
     let sizes = (rows as u64) << 32 | length as u64;
-    if !POOLS_BY_SIZE || SIZES.swap(sizes, Ordering::Relaxed) == sizes {
-        return;
+    if POOLS_BY_SIZE && SIZES.swap(sizes, Ordering::Relaxed) != sizes {
+        give_back(|_| SPARE);
     }
+}
+
+/// To be told where a step that is to hold little turns to tensors of other sizes: where pools go by size, what the earlier
+/// ones had would stay beside them.
+pub fn turns() {
+    if POOLS_BY_SIZE {
+        give_back(|used| used / TURN);
+    }
+}
+
+/// Lets go what no tensor is in, if that is more than `most` allows beside the bytes that are used.
+fn give_back(most: impl Fn(u64) -> u64) {
     let there = |gpu: &&Gpu| !gpu.lost.load(Ordering::Relaxed);
     let Some(gpu) = locked(&OPENED).as_ref().filter(there).map(|gpu| gpu.device.clone()) else { return };
-    let spare = gpu.memory_pool_usage().map_or(0, |usage| usage.bytes_reserved.saturating_sub(usage.bytes_in_use));
-    if spare > SPARE {
+    let Some(usage) = gpu.memory_pool_usage() else { return };
+    if usage.bytes_reserved.saturating_sub(usage.bytes_in_use) > most(usage.bytes_in_use) {
         gpu.memory_cleanup();
         adapter::buffers_freed();
     }

@@ -203,7 +203,7 @@ fn too_large(config: &Config, needed: u64, there: u64) -> Option<String> {
 /// anyway, their gradients, and those of the scores, which the CPU writes over one of them.
 fn weights(config: &Config, model: &LlamaConfig, seq: usize, half: bool, gpu: bool) -> u128 {
     let heads = config.training.batch_size.saturating_mul(model.num_attention_heads);
-    let part = queries_at_once(heads, seq).min(seq);
+    let part = queries_at_once(model.head_dim).min(seq);
     let tensors = if keeps_weights(seq, model.head_dim) { 1 } else { 2 };
     let of_scores = if gpu { FLOAT } else { 0 };
     wide(heads) * wide(part) * wide(seq) * (tensors * number(half) + of_scores)

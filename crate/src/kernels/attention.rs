@@ -2,8 +2,8 @@
 //! Backward needs queries, keys and values alone; a part's weights are computed again when their turn comes, as in
 //! FlashAttention (arXiv:2205.14135), out of the backend's own products.
 //!
-//! So memory grows with the length of a sequence, not with its square: a part's scores are at most [`MOST_SCORES`] numbers, or
-//! those of [`LEAST_QUERIES`] queries. Short sequences keep their weights, see [`keeps_weights`]: that saves one of backward's
+//! So memory grows with the length of a sequence, not with its square: a part's scores are as many numbers as queries and
+//! output, see [`queries_at_once`]. Short sequences keep their weights, see [`keeps_weights`]: that saves one of backward's
 //! five products.
 
 use std::ops::Range;
@@ -23,17 +23,14 @@ use burn::{
 
 use super::KernelOps;
 
-/// Scores that exist at once, as long as [`LEAST_QUERIES`] have no more.
-pub const MOST_SCORES: usize = 1 << 22;
-
 /// Queries of a part at least: fewer make thin products.
 pub const LEAST_QUERIES: usize = 128;
 
-/// Queries of a sequence that go together where there are so many heads in a batch. By shapes alone: the same run has the
-/// same sums everywhere.
-pub fn queries_at_once(heads: usize, keys: usize) -> usize {
+/// Queries of a sequence that go together in heads of so many numbers: their scores, `heads · part · keys`, take no more
+/// than all queries and output do. By the shape alone: the same run has the same sums everywhere.
+pub fn queries_at_once(dim: usize) -> usize {
     // Parts then end at multiples of 32 keys, which products read fastest.
-    (MOST_SCORES / heads.saturating_mul(keys).max(1) / 32 * 32).max(LEAST_QUERIES)
+    (2 * dim / 32 * 32).max(LEAST_QUERIES)
 }
 
 /// Whether weights are kept for backward: where they take no more than queries and output do, which is
@@ -74,6 +71,9 @@ impl<B: KernelOps> Attention<B> {
         }
         let shape = x.shape();
         let (matrices, group, dim) = (shape[0], shape[1] / self.queries, shape[2]);
+        if group == 1 {
+            return B::float_slice(x.clone(), &[Slice::full(), Slice::from(part.clone())]);
+        }
         let x = B::float_reshape(x.clone(), [matrices, group, self.queries, dim].into());
         let place = [Slice::full(), Slice::full(), Slice::from(part.clone()), Slice::full()];
         B::float_reshape(B::float_slice(x, &place), [matrices, group * part.len(), dim].into())
@@ -104,10 +104,16 @@ impl<B: KernelOps> Attention<B> {
         B::float_slice(x.clone(), &[Slice::full(), Slice::from(0..seen), Slice::full()])
     }
 
+    /// Scores of a whole part that sees all keys.
+    fn room(&self) -> usize {
+        let (q, k) = (self.q.shape(), self.k.shape());
+        q[0] * (q[1] / self.queries.max(1)) * self.part.min(self.queries) * k[1]
+    }
+
     /// A part's weights, from its queries and the keys that it sees, in the values' type.
     fn weights(&self, q: FloatTensor<B>, k: FloatTensor<B>, part: &Range<usize>) -> FloatTensor<B> {
         // Scores of large heads go beyond 16 bits' range.
-        let scores = B::product(q, k, false, true, 1.0, DType::F32);
+        let scores = B::product_in_room(q, k, false, true, DType::F32, self.room());
         let dtype = self.v.dtype();
         let Some(first) = self.first.clone() else {
             return B::causal_softmax(scores, part.len(), self.scale, dtype);
@@ -153,15 +159,15 @@ impl<B: KernelOps> Attention<B> {
             let k = self.seen(&self.k, part);
             let p = kept.pop().unwrap_or_else(|| self.weights(q.clone(), k.clone(), part));
             if to_v {
-                dv = Some(add::<B>(dv, B::product(p.clone(), g.clone(), true, false, 1.0, sums(&self.v))));
+                dv = Some(onto::<B>(dv, p.clone(), g.clone(), sums(&self.v)));
             }
             if !to_q && !to_k {
                 continue;
             }
-            let dp = B::product(g, self.seen(&self.v, part), false, true, 1.0, p.dtype());
+            let dp = B::product_in_room(g, self.seen(&self.v, part), false, true, p.dtype(), self.room());
             let ds = B::causal_softmax_grad(p, dp, self.scale, DType::F32);
             if to_k {
-                dk = Some(add::<B>(dk, B::product(ds.clone(), q, true, false, 1.0, sums(&self.k))));
+                dk = Some(onto::<B>(dk, ds.clone(), q, sums(&self.k)));
             }
             if to_q {
                 dq.push(B::product(ds, k, false, false, 1.0, self.q.dtype()));
@@ -176,9 +182,22 @@ impl<B: KernelOps> Attention<B> {
     }
 }
 
-/// `sum` `[matrices, keys, dim]` with a tensor of its first keys added.
-fn add<B: KernelOps>(sum: Option<FloatTensor<B>>, part: FloatTensor<B>) -> FloatTensor<B> {
-    let Some(sum) = sum else { return part };
+/// `lhsᵀ·rhs`, or the sum of the parts so far with that added to its first keys.
+fn onto<B: KernelOps>(
+    sum: Option<FloatTensor<B>>,
+    lhs: FloatTensor<B>,
+    rhs: FloatTensor<B>,
+    dtype: DType,
+) -> FloatTensor<B> {
+    match sum {
+        None => B::product(lhs, rhs, true, false, 1.0, dtype),
+        Some(sum) => B::product_onto(sum, lhs, rhs),
+    }
+}
+
+/// [`KernelOps::product_onto`] out of other operations.
+pub fn add<B: KernelOps>(sum: FloatTensor<B>, lhs: FloatTensor<B>, rhs: FloatTensor<B>) -> FloatTensor<B> {
+    let part = B::product(lhs, rhs, true, false, 1.0, sum.dtype());
     let place = [Slice::full(), Slice::from(0..part.shape()[1]), Slice::full()];
     let part = B::float_add(part, B::float_slice(sum.clone(), &place));
     B::float_slice_assign(sum, &place, part)

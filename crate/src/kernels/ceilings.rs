@@ -54,8 +54,16 @@ enum Probe {
     Copy,
 }
 
-const QUADS: ProductKernel =
-    ProductKernel { ta: false, tb: false, cut: Cut::Quads, wide: true, vec4: true, plus: false, packed: None };
+const QUADS: ProductKernel = ProductKernel {
+    ta: false,
+    tb: false,
+    cut: Cut::Quads,
+    wide: true,
+    vec4: true,
+    plus: false,
+    onto: false,
+    packed: None,
+};
 
 const PRODUCTS: [Probe; 6] = [
     Probe::Registers(4, 4),
@@ -151,10 +159,13 @@ impl Bench {
         let count = CubeCount::Static(wide as u32, groups.div_ceil(wide) as u32, 1);
         let bindings = buffers.iter().map(|buffer| buffer.clone().binding()).collect();
         let words = match probe {
-            Probe::Quads => [size as u64 | (size as u64) << 32, size as u64 | u64::from(1f32.to_bits()) << 32],
-            _ => [size as u64, 0],
+            // A single product: from one matrix to the next there is nothing.
+            Probe::Quads => {
+                vec![size as u64 | (size as u64) << 32, size as u64 | u64::from(1f32.to_bits()) << 32, 0, 0]
+            }
+            _ => vec![size as u64, 0],
         };
-        let info = MetadataBindingInfo::custom(words.to_vec());
+        let info = MetadataBindingInfo::custom(words);
         let arguments = KernelArguments::new().with_buffers(bindings).with_info(info);
         self.client.launch(Box::new(SourceKernel::new(probe, CubeDim::new_1d(probe.threads()))), count, arguments);
     }

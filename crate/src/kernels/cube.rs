@@ -18,7 +18,7 @@ use cubecl::{
 };
 
 use super::{
-    AdamWRule, KernelOps, LANES, Stored, packed, product_shape, stock,
+    AdamWRule, KernelOps, LANES, Stored, attention, packed, product_shape, stock,
     wgsl::{self, Cores, Cut, ProductKernel, WORKGROUP},
 };
 use crate::{config::Kernels, platform::IN_TAB};
@@ -92,6 +92,11 @@ enum Kernel {
     CausalSoftmax(Rows),
     SegmentSoftmax(Rows),
     CausalSoftmaxGrad(Rows),
+    ExpSums(Rows),
+    /// Over its operand, or beside it.
+    ExpScaled {
+        over: bool,
+    },
     Swiglu,
     SwigluGrad,
     AddSquares,
@@ -141,6 +146,9 @@ impl KernelSource for Source {
             Kernel::SegmentSoftmax(Rows::Workgroup) => wgsl::rows::segment_softmax(),
             Kernel::CausalSoftmaxGrad(Rows::Thread) => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
             Kernel::CausalSoftmaxGrad(Rows::Workgroup) => wgsl::rows::causal_softmax_grad(),
+            Kernel::ExpSums(Rows::Thread) => wgsl::EXP_SUMS.into(),
+            Kernel::ExpSums(Rows::Workgroup) => wgsl::rows::exp_sums(),
+            Kernel::ExpScaled { over } => wgsl::each::exp_scaled(over),
             Kernel::Swiglu => wgsl::each::SWIGLU.into(),
             Kernel::SwigluGrad => wgsl::each::SWIGLU_GRAD.into(),
             Kernel::AddSquares => wgsl::rows::add_squares(),
@@ -186,6 +194,21 @@ fn launch<const N: usize>(
     output
 }
 
+/// As [`launch`], into a tensor shaped as the first operand and with as much room, see [`KernelOps::product_in_room`].
+fn alike<const I: usize, const N: usize>(
+    kernel: Kernel,
+    inputs: [CubeTensor; I],
+    dtype: DType,
+    groups: usize,
+    sizes: [u32; N],
+) -> CubeTensor {
+    let first = &inputs[0];
+    let out = empty(first, first.shape(), dtype, first.handle.size() as usize / first.dtype.size());
+    let all: Vec<CubeTensor> = inputs.into_iter().chain([out.clone()]).collect();
+    run(kernel, &all, groups, 1, &sizes);
+    out
+}
+
 /// As [`launch`], into several tensors. `sizes` are even in number.
 fn launch_into<const N: usize>(
     kernel: Kernel,
@@ -195,31 +218,55 @@ fn launch_into<const N: usize>(
     batch: usize,
     sizes: &[u32],
 ) -> [CubeTensor; N] {
+    let outputs = outputs.map(|(shape, dtype)| empty(&inputs[0], shape, dtype, 0));
+    let all: Vec<CubeTensor> = inputs.iter().chain(&outputs).cloned().collect();
+    run(kernel, &all, groups, batch, sizes);
+    outputs
+}
+
+/// A tensor where `like` is, in a buffer that has room for so many numbers at least.
+fn empty(like: &CubeTensor, shape: Shape, dtype: DType, room: usize) -> CubeTensor {
+    let buffer = like.client.empty(shape.num_elements().max(room) * dtype.size());
+    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, buffer, dtype)
+}
+
+/// Runs `kernel` over tensors that it reads, and then those that it writes.
+fn run(kernel: Kernel, tensors: &[CubeTensor], groups: usize, batch: usize, sizes: &[u32]) {
     let threads = match kernel {
         // What a workgroup has does not depend on how many there are.
         Kernel::Product(product) => product.workgroups(0, 0).1,
         _ => WORKGROUP,
     };
-    let first = &inputs[0];
-    let client = first.client.clone();
-    let outputs = outputs.map(|(shape, dtype)| {
-        let buffer = client.empty(shape.num_elements() * dtype.size());
-        CubeTensor::new_contiguous(client.clone(), first.device.clone(), shape, buffer, dtype)
-    });
-    let types = inputs.iter().chain(&outputs).map(|t| t.dtype).enumerate();
+    let types = tensors.iter().map(|t| t.dtype).enumerate();
     let half = types.fold(0u8, |half, (i, dtype)| half | u8::from(dtype == DType::F16) << i);
     let source = Source { kernel, half };
     let groups = groups as u32;
     // A dispatch is at most 65,535 workgroups wide.
     let wide = groups.clamp(1, 32_768);
-    let buffers = inputs.iter().chain(&outputs).map(|t| t.handle.clone().binding()).collect();
+    let buffers = tensors.iter().map(|t| t.handle.clone().binding()).collect();
     let words = sizes.chunks(2).map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32).collect();
-    client.launch(
+    tensors[0].client.launch(
         Box::new(SourceKernel::new(source, CubeDim::new_1d(threads))),
         CubeCount::Static(wide, groups.div_ceil(wide).max(1), batch as u32),
         KernelArguments::new().with_buffers(buffers).with_info(MetadataBindingInfo::custom(words)),
     );
-    outputs
+}
+
+/// Matrices whose rows follow one another, and the numbers from each matrix to the next: of a part of the rows those of
+/// all. Others are copied.
+fn by_matrix<const N: usize>(tensors: [CubeTensor; N]) -> ([CubeTensor; N], [usize; N]) {
+    let tensors = tensors.map(|t| {
+        let (shape, strides) = (t.meta.shape(), t.meta.strides());
+        let plain = shape.num_dims() == 3 && strides[2] == 1 && strides[1] == shape[2];
+        if plain { t } else { into_contiguous(t) }
+    });
+    let strides = tensors.each_ref().map(|t| if t.meta.shape().num_dims() == 3 { t.meta.strides()[0] } else { 0 });
+    (tensors, strides)
+}
+
+/// What a [`ProductKernel`] reads in `size`.
+fn product_sizes([m, n, k]: [usize; 3], fourth: u32, [a, b]: [usize; 2], to: usize) -> [u32; 8] {
+    [m as u32, n as u32, k as u32, fourth, a as u32, b as u32, to as u32, 0]
 }
 
 impl KernelOps for CubeBackend {
@@ -250,16 +297,46 @@ impl KernelOps for CubeBackend {
             });
             return Self::float_cat(parts.collect(), 0);
         }
-        let sizes = [batch, m, n, k];
-        let kernel = ProductKernel::choose(sizes, ta, tb, cores());
-        launch(
-            Kernel::Product(kernel),
-            &[into_contiguous(lhs), into_contiguous(rhs)],
-            (shape, dtype),
-            kernel.workgroups(m, n).0,
-            batch,
-            [m as u32, n as u32, k as u32, scale.to_bits()],
-        )
+        let kernel = ProductKernel::choose([batch, m, n, k], ta, tb, cores());
+        let ([lhs, rhs], strides) = by_matrix([lhs, rhs]);
+        let sizes = product_sizes([m, n, k], scale.to_bits(), strides, m * n);
+        launch(Kernel::Product(kernel), &[lhs, rhs], (shape, dtype), kernel.workgroups(m, n).0, batch, sizes)
+    }
+
+    fn product_in_room(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        ta: bool,
+        tb: bool,
+        dtype: DType,
+        room: usize,
+    ) -> FloatTensor<Self> {
+        let (shape, k) = (product_shape(&lhs.shape(), &rhs.shape(), ta, tb), lhs.shape()[if ta { 1 } else { 2 }]);
+        let [batch, m, n] = shape.dims();
+        if !applies(&lhs) || shape.num_elements() == 0 || k == 0 || batch > DEEPEST {
+            return Self::product(lhs, rhs, ta, tb, 1.0, dtype);
+        }
+        let kernel = ProductKernel::choose([batch, m, n, k], ta, tb, cores());
+        let ([lhs, rhs], strides) = by_matrix([lhs, rhs]);
+        let sizes = product_sizes([m, n, k], 1f32.to_bits(), strides, m * n);
+        let out = empty(&lhs, shape, dtype, room);
+        run(Kernel::Product(kernel), &[lhs, rhs, out.clone()], kernel.workgroups(m, n).0, batch, &sizes);
+        out
+    }
+
+    fn product_onto(sum: FloatTensor<Self>, lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (of, wide) = (product_shape(&lhs.shape(), &rhs.shape(), true, false), sum.shape()[1]);
+        let [batch, m, n] = of.dims();
+        let k = lhs.shape()[1];
+        if !applies(&sum) || of.num_elements() == 0 || k == 0 || batch > DEEPEST || !sum.can_mut() {
+            return attention::add::<Self>(sum, lhs, rhs);
+        }
+        let kernel = ProductKernel { onto: true, ..ProductKernel::choose([batch, m, n, k], true, false, cores()) };
+        let ([lhs, rhs], strides) = by_matrix([lhs, rhs]);
+        let sizes = product_sizes([m, n, k], 1f32.to_bits(), strides, wide * n);
+        let sum = into_contiguous(sum);
+        run(Kernel::Product(kernel), &[lhs, rhs, sum.clone()], kernel.workgroups(m, n).0, batch, &sizes);
+        sum
     }
 
     fn product_plus(
@@ -283,7 +360,7 @@ impl KernelOps for CubeBackend {
             (shape, dtype),
             kernel.workgroups(m, n).0,
             1,
-            [m, n, k, rank].map(|size| size as u32),
+            product_sizes([m, n, k], rank as u32, [0; 2], 0),
         )
     }
 
@@ -345,7 +422,7 @@ impl KernelOps for CubeBackend {
         }
         let (rows, along) = (shape[0] * shape[1], Rows::choose());
         let sizes = [rows as u32, shape[2] as u32, queries as u32, scale.to_bits()];
-        launch(Kernel::CausalSoftmax(along), &[into_contiguous(scores)], (shape, dtype), along.groups(rows), 1, sizes)
+        alike(Kernel::CausalSoftmax(along), [into_contiguous(scores)], dtype, along.groups(rows), sizes)
     }
 
     fn segment_softmax(
@@ -364,7 +441,7 @@ impl KernelOps for CubeBackend {
         let (queries, lines) = (of[1] as u32, of[0] as u32);
         let sizes = [rows as u32, shape[2] as u32, queries, scale.to_bits(), shape[1] as u32, lines];
         let inputs = [into_contiguous(scores), into_contiguous(first)];
-        launch(Kernel::SegmentSoftmax(along), &inputs, (shape, dtype), along.groups(rows), 1, sizes)
+        alike(Kernel::SegmentSoftmax(along), inputs, dtype, along.groups(rows), sizes)
     }
 
     fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
@@ -375,7 +452,33 @@ impl KernelOps for CubeBackend {
         let (rows, along) = (shape[0] * shape[1], Rows::choose());
         let sizes = [rows as u32, shape[2] as u32, 0, scale.to_bits()];
         let inputs = [into_contiguous(p), into_contiguous(g)];
-        launch(Kernel::CausalSoftmaxGrad(along), &inputs, (shape, dtype), along.groups(rows), 1, sizes)
+        alike(Kernel::CausalSoftmaxGrad(along), inputs, dtype, along.groups(rows), sizes)
+    }
+
+    fn exp_sums(x: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
+        let shape = x.shape();
+        if !applies(&x) || shape.num_elements() == 0 {
+            return stock::exp_sums::<Self>(x, top);
+        }
+        let (rows, along) = (shape[0], Rows::choose());
+        let inputs = [into_contiguous(x), into_contiguous(top)];
+        let out = (Shape::from(vec![rows, 1]), DType::F32);
+        launch(Kernel::ExpSums(along), &inputs, out, along.groups(rows), 1, [rows as u32, shape[1] as u32])
+    }
+
+    fn exp_scaled(x: FloatTensor<Self>, log_sum: FloatTensor<Self>, scale: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (shape, all) = (x.shape(), x.shape().num_elements());
+        if !applies(&x) || all == 0 {
+            return stock::exp_scaled::<Self>(x, log_sum, scale);
+        }
+        let (sizes, over) = ([all as u32, shape[1] as u32], x.can_mut() && x.dtype == DType::F32);
+        let inputs = [x, log_sum, scale].map(into_contiguous);
+        if over {
+            run(Kernel::ExpScaled { over }, &inputs, groups(all), 1, &sizes);
+            let [x, ..] = inputs;
+            return x;
+        }
+        launch(Kernel::ExpScaled { over }, &inputs, (shape, DType::F32), groups(all), 1, sizes)
     }
 
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -409,7 +512,7 @@ impl KernelOps for CubeBackend {
             (Shape::from(vec![m, n]), dtype),
             kernel.workgroups(m, n).0,
             1,
-            [m as u32, n as u32, k as u32, 1f32.to_bits()],
+            product_sizes([m, n, k], 1f32.to_bits(), [0; 2], 0),
         )
     }
 
@@ -435,7 +538,7 @@ impl KernelOps for CubeBackend {
             (Shape::from(vec![m, n]), dtype),
             kernel.workgroups(m, n).0,
             1,
-            [m, n, k, rank].map(|size| size as u32),
+            product_sizes([m, n, k], rank as u32, [0; 2], 0),
         )
     }
 

@@ -57,6 +57,22 @@ fn every_cut_of_a_product_is_the_stock_product() {
                 }
             }
         }
+        // Parts read some rows of each matrix, and add to some.
+        for group in [1, 2] {
+            let [q, k, v] = [(group, 5), (1, 6), (1, 7)]
+                .map(|(group, seed)| random([3, group * 40, 8], seed, &opened.device).autodiff().require_grad());
+            let all = |part| {
+                let [q, k, v] = [&q, &k, &v].map(|t| t.clone().into_dispatch());
+                let y = Tensor::<3>::from_dispatch(Dispatch::attend(q, k, v, 40, 0.3, part));
+                (y.clone().inner(), (y.clone() * y).sum().backward())
+            };
+            let ((whole, expected), (cut_up, got)) = (all(40), all(16));
+            assert_close(&format!("{cut} attention {group}"), cut_up, whole, 1e-5);
+            for leaf in [&q, &k, &v] {
+                let (got, expected) = (leaf.grad(&got).expect("gradient"), leaf.grad(&expected).expect("gradient"));
+                assert_close(&format!("{cut} attention's gradients {group}"), got, expected, 1e-5);
+            }
+        }
         for sizes in [[40, 32, 64, 8], [150, 64, 36, 4], [4, 128, 140, 16]] {
             check_adapted(cut, &opened.device, sizes, DType::F32);
         }
@@ -93,14 +109,16 @@ fn rows_by_workgroups_are_rows_by_threads() {
         let soft = (p.clone() * scores.clone().autodiff()).sum().backward();
         let (dx, ds) = (leaf.grad(&grads).expect("gradient"), s.grad(&soft).expect("gradient"));
         let parts = segment_softmax(scores.clone(), first.clone(), 0.3, DType::F32);
-        (y.inner(), dx, p.inner(), ds, parts)
+        let sums = exp_sums(x.clone(), x.clone().max_dim(1));
+        (y.inner(), dx, p.inner(), ds, parts, sums)
     };
     let before = cube::cores();
     use_cores(Cores::Imitated);
     let threads = all();
     // What is queued would take the other kernels.
-    let seen = [values(threads.1.clone()), values(threads.3.clone()), values(threads.4.clone())];
-    assert_eq!(seen.map(|values| values.len()), [3700, 7800, 7800]);
+    let seen =
+        [values(threads.1.clone()), values(threads.3.clone()), values(threads.4.clone()), values(threads.5.clone())];
+    assert_eq!(seen.map(|values| values.len()), [3700, 7800, 7800, 37]);
     use_cores(Cores::Card(48 << 10));
     let groups = all();
     assert_close("rms_norm", groups.0, threads.0, 1e-6);
@@ -108,6 +126,7 @@ fn rows_by_workgroups_are_rows_by_threads() {
     assert_close("softmax", groups.2, threads.2, 1e-6);
     assert_close("softmax gradient", groups.3, threads.3, 1e-5);
     assert_close("softmax of segments", groups.4, threads.4, 1e-6);
+    assert_close("sums of exp", groups.5, threads.5, 1e-6);
     use_cores(before);
 }
 

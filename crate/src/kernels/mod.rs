@@ -129,6 +129,26 @@ pub trait KernelOps: Backend {
         dtype: DType,
     ) -> FloatTensor<Self>;
 
+    /// [`Self::product`] of several pairs, in a buffer that has room for so many numbers where that is of use: results of
+    /// several sizes that come one after the other are then kept in the same memory.
+    #[fusion(default)]
+    fn product_in_room(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        ta: bool,
+        tb: bool,
+        dtype: DType,
+        _room: usize,
+    ) -> FloatTensor<Self> {
+        Self::product(lhs, rhs, ta, tb, 1.0, dtype)
+    }
+
+    /// `sum` `[matrices, rows, columns]` with `lhsᵀ·rhs` added to each matrix's first rows, as many as `lhs` has columns.
+    #[fusion(default)]
+    fn product_onto(sum: FloatTensor<Self>, lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        attention::add::<Self>(sum, lhs, rhs)
+    }
+
     /// `lhs·rhs + low·high` of matrices (`tb`: `lhs·rhsᵀ + low·highᵀ`), of which the second product is a thin one.
     #[fusion(dtype = lhs, shape = product_shape(lhs, rhs, false, *tb))]
     fn product_plus(
@@ -377,28 +397,22 @@ pub fn segment_softmax(scores: Tensor<3>, first: Tensor<2, Int>, scale: f32, dty
 }
 
 /// Causal attention `softmax(scale · q·kᵀ)·v`, which keeps nothing but the three for its backward, and of short sequences
-/// the weights ([`keeps_weights`]). Queries go [`queries_at_once`], so that no scores of them all exist.
+/// the weights ([`keeps_weights`]). So many queries as [`queries_at_once`] says go together: no scores of them all exist.
 ///
 /// # Shapes
 /// `q` `[matrices, group · queries, dim]`, of which row `r` stands for query `r mod queries`; `k`, `v`
 /// `[matrices, keys, dim]`, of which the last `queries` stand where the queries do → as `q`
 pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, queries: usize, scale: f32) -> Tensor<3> {
-    let part = part(&q, &k, queries);
+    let part = queries_at_once(q.dims()[2]);
     let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
     Tensor::from_dispatch(Dispatch::attend(q, k, v, queries, scale, part))
 }
 
 /// [`attention`] of sequences that stand behind each other, see [`segment_softmax`].
 pub fn segment_attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, first: Tensor<2, Int>, scale: f32) -> Tensor<3> {
-    let part = part(&q, &k, first.dims()[1]);
+    let part = queries_at_once(q.dims()[2]);
     let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
     Tensor::from_dispatch(Dispatch::attend_segments(q, k, v, first.into_dispatch(), scale, part))
-}
-
-/// [`queries_at_once`] for these operands.
-fn part(q: &Tensor<3>, k: &Tensor<3>, queries: usize) -> usize {
-    let ([matrices, rows, _], [_, keys, _]) = (q.dims(), k.dims());
-    queries_at_once(matrices * rows / queries.max(1), keys)
 }
 
 /// `Σ exp(x − top)` of each row of `x` `[rows, columns]`; `top` and what comes out are `[rows, 1]`.

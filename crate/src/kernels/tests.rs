@@ -266,6 +266,9 @@ fn exp_sums_and_scaled_exp_match_burn() {
             let sums = (x.clone() - each(2)).exp().sum_dim(1);
             assert_close(&case, exp_sums(x.clone(), each(2)), sums, 1e-5);
             let scaled = (x.clone() - each(2)).exp() * each(3);
+            // Beside its operand, which is still of use, and over it.
+            assert_close(&case, exp_scaled(x.clone(), each(2), each(3)), scaled.clone(), 1e-5);
+            assert_close(&case, x.clone().exp().log(), x.clone(), 1e-5);
             assert_close(&case, exp_scaled(x, each(2), each(3)), scaled, 1e-5);
         }
     }

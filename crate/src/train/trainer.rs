@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Targets},
+    device,
     error::Result,
     model::{Head, Llama, Part, Places},
     weights::read_f32,
@@ -142,12 +143,14 @@ impl Trainer {
             inputs.push(x.clone());
             x = self.model.block(index, x, batch.seq, places, true);
         }
+        device::turns();
         let leaf = x.autodiff().require_grad();
         self.model.track_part(Part::End);
         let hidden = self.model.norm(leaf.clone());
         let (loss, mut grads) = self.end(hidden, batch, share);
         let mut grad = leaf.grad_remove(&mut grads);
         self.collect(&mut grads);
+        device::turns();
         for (index, input) in inputs.into_iter().enumerate().rev() {
             let Some(to_output) = grad else { break };
             let leaf = input.autodiff().require_grad();

@@ -42,7 +42,8 @@ pub enum Cut {
     Sliced,
 }
 
-/// What a product's source depends on.
+/// What a product's source depends on. `size` = m, n, k, the scale's bits (or the thin product's length), and the numbers
+/// from one matrix to the next of A, B and the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProductKernel {
     pub ta: bool,
@@ -54,6 +55,8 @@ pub struct ProductKernel {
     pub vec4: bool,
     /// A thin product of two more buffers is added: `low·high`, of as many columns and rows as `size[3]` says.
     pub plus: bool,
+    /// The result is added to what stands in its buffer.
+    pub onto: bool,
     /// B is a matrix in GGML's blocks of this number ([`GgmlType::id`]), read through `w4`.
     pub packed: Option<u32>,
 }
@@ -76,7 +79,8 @@ pub fn typed(half: u8, subgroups: bool, source: &str) -> String {
 const HEAD: &str = "
 @group(0) @binding(0) var<storage, read_write> A: array<ELEM_A>;
 @group(0) @binding(1) var<storage, read_write> B: array<ELEM_B>;
-@group(0) @binding(2) var<storage, read_write> C: array<T2>;
+@group(0) @binding(2) var<storage, read_write> OUT: array<T2>;
+alias TC = T2;
 @group(0) @binding(3) var<storage, read> size: array<u32>;
 READER@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
   let M = size[0]; let N = size[1]; let K = size[2];
@@ -87,6 +91,7 @@ READER@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @bu
   let row = (tile / across) * TILE_Mu;
   let col = (tile % across) * TILE_Nu;
   let batch = wg.z;
+  let base = batch * size[6];
   let scale = bitcast<f32>(size[3]);
 ";
 
@@ -128,7 +133,7 @@ impl ProductKernel {
             _ => alone,
         };
         let wide = n.is_multiple_of(4) && matches!(cut, Cut::Shared { .. } | Cut::Quads);
-        Self { ta, tb, cut, wide, vec4, plus: false, packed: None }
+        Self { ta, tb, cut, wide, vec4, plus: false, onto: false, packed: None }
     }
 
     /// The kernel for a product of rows `m` with a packed matrix: `A·Bᵀ`, or `A·B` where `tb` is false.
@@ -166,6 +171,12 @@ impl ProductKernel {
 @group(0) @binding({}) var<storage, read> size: array<u32>;",
             at + 1
         )
+    }
+
+    /// What is written at `at`: `value`, in the result's type, or the sum with what is there.
+    fn put(&self, dtype: &str, at: &str, value: &str) -> String {
+        let wide = if dtype == "VC" { "vec4f" } else { "f32" };
+        if self.onto { format!("{dtype}({wide}(OUT[{at}]) + {value})") } else { format!("{dtype}({value})") }
     }
 
     /// What every result is multiplied by.
@@ -214,7 +225,7 @@ impl ProductKernel {
                 writeln!(s, "var c{i}_{j} = vec4f(0);")?;
             }
         }
-        writeln!(s, "let baseA = batch * (M * K / 4u); let baseB = batch * (K * N / 4u);")?;
+        writeln!(s, "let baseA = batch * (size[4] / 4u); let baseB = batch * (size[5] / 4u);")?;
         // Reads past the edge are moved to the last row or group: in bounds, and never stored.
         if self.ta {
             for h in 0..tm / 4 {
@@ -280,10 +291,11 @@ impl ProductKernel {
         }
         writeln!(s, "}}")?;
         for i in 0..tm {
-            writeln!(s, "if (row + {i}u < M) {{ let at = (batch * M + row + {i}u) * N + col;")?;
+            writeln!(s, "if (row + {i}u < M) {{ let at = base + (row + {i}u) * N + col;")?;
             for j in 0..tn {
                 let (g, l) = (j / 4, LANE[j % 4]);
-                writeln!(s, "if (col + {j}u < N) {{ C[at + {j}u] = T2(c{i}_{g}.{l} * scale); }}")?;
+                let put = self.put("TC", &format!("at + {j}u"), &format!("c{i}_{g}.{l} * scale"));
+                writeln!(s, "if (col + {j}u < N) {{ OUT[at + {j}u] = {put}; }}")?;
             }
             writeln!(s, "}}")?;
         }
@@ -297,7 +309,7 @@ impl ProductKernel {
                 writeln!(s, "var c{i}_{j} = 0f;")?;
             }
         }
-        writeln!(s, "let baseA = batch * M * K; let baseB = batch * K * N;")?;
+        writeln!(s, "let baseA = batch * size[4]; let baseB = batch * size[5];")?;
         for i in 0..tm {
             writeln!(s, "let ra{i} = min(row + {i}u, M - 1u);")?;
         }
@@ -326,12 +338,12 @@ impl ProductKernel {
         }
         writeln!(s, "}}")?;
         for i in 0..tm {
+            writeln!(s, "if (row + {i}u < M) {{ let at = base + (row + {i}u) * N + col;")?;
             for j in 0..tn {
-                writeln!(
-                    s,
-                    "if (row + {i}u < M && col + {j}u < N) {{ C[(batch * M + row + {i}u) * N + col + {j}u] = T2(c{i}_{j} * scale); }}"
-                )?;
+                let put = self.put("TC", &format!("at + {j}u"), &format!("c{i}_{j} * scale"));
+                writeln!(s, "if (col + {j}u < N) {{ OUT[at + {j}u] = {put}; }}")?;
             }
+            writeln!(s, "}}")?;
         }
         Ok(())
     }
@@ -399,6 +411,22 @@ pub const RMS_NORM_GRAD: &str = "
   let r = inverseSqrt(squares / f32(dim) + bitcast<f32>(size[3]));
   let back = r * r * r * dot / f32(dim);
   for (var i = 0u; i < dim; i++) { Y[at + i] = T3(r * f32(G[at + i]) * f32(W[i]) - back * f32(X[at + i])); }
+}
+";
+
+/// `size` = rows and columns.
+pub const EXP_SUMS: &str = "
+@group(0) @binding(0) var<storage, read_write> X: array<T0>;
+@group(0) @binding(1) var<storage, read_write> TOP: array<T1>;
+@group(0) @binding(2) var<storage, read_write> Y: array<T2>;
+@group(0) @binding(3) var<storage, read> size: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
+  let row = (wg.y * wgs.x + wg.x) * 64u + local;
+  if (row >= size[0]) { return; }
+  let columns = size[1]; let at = row * columns; let top = f32(TOP[row]);
+  var sum = 0f;
+  for (var i = 0u; i < columns; i++) { sum += exp(f32(X[at + i]) - top); }
+  Y[row] = T2(sum);
 }
 ";
 

@@ -45,6 +45,7 @@ pub fn source(kernel: &ProductKernel) -> String {
   let row = tile / across * {ROWS}u;
   let col = tile % across * {COLUMNS}u + lane * {EACH}u;
   let batch = wg.z;
+  let base = batch * size[6];
   {}",
         if reader.is_some() { "u32" } else { b },
         kernel.buffers(("T2", high), if kernel.wide { "VC" } else { "TC" }),
@@ -84,15 +85,15 @@ fn sum(of: &Operands) -> String {
     // Where the rows and columns of this thread begin.
     for h in 0..ROWS / 4 {
         s += &match ta {
-            true => format!("let {a}{h} = batch * (M * {along}) + r{h};\n"),
-            false => format!("let {a}{h} = (batch * M + r{h}) * {along};\n"),
+            true => format!("let {a}{h} = batch * size[4] + r{h};\n"),
+            false => format!("let {a}{h} = batch * size[4] + r{h} * {along};\n"),
         };
     }
     for j in 0..if packed || !tb { 0 } else { EACH } {
-        s += &format!("let {b}{j} = (batch * N + n{j}) * {along};\n");
+        s += &format!("let {b}{j} = batch * size[5] + n{j} * {along};\n");
     }
     if !packed && !tb {
-        s += &format!("let four_{b} = batch * ({along} * N / 4u) + four;\n");
+        s += &format!("let four_{b} = batch * (size[5] / 4u) + four;\n");
     }
     s += &format!("for (var k = 0u; k < {along}; k += {step}u) {{\n");
     if packed && tb {

@@ -76,6 +76,20 @@ pub fn rms_norm_grad() -> String {
     )
 }
 
+/// As [`super::EXP_SUMS`].
+pub fn exp_sums() -> String {
+    kernel(
+        &["X", "TOP", "Y"],
+        "
+  let columns = size[1]; let at = row * columns; let top = f32(TOP[row]);
+  var mine = 0f;
+  for (var i = local; i < columns; i += 64u) { mine += exp(f32(X[at + i]) - top); }
+  let sum = total(local, mine);
+  if (local == 0u) { Y[row] = T2(sum); }
+",
+    )
+}
+
 /// As [`super::CAUSAL_SOFTMAX`].
 pub fn causal_softmax() -> String {
     kernel(

@@ -28,6 +28,7 @@ const START: &str = "
   let row = (tile / across) * ROWSu;
   let col = (tile % across) * COLUMNSu;
   let batch = wg.z;
+  let base = batch * size[6];
 SCALE";
 
 /// The next tile is read while this one is computed with.
@@ -49,19 +50,19 @@ $compute
 
 /// The four rows `i` of an operand's four by four numbers at fours `outer` (of M or N) and `k` (of K).
 fn row_of(kernel: &ProductKernel, operand: char, i: usize) -> String {
-    let (name, count, along_k) = match operand {
-        'a' => ("A", "M", !kernel.ta),
-        _ => ("B", "N", kernel.tb),
+    let (name, count, stride, along_k) = match operand {
+        'a' => ("A", "M", "size[4]", !kernel.ta),
+        _ => ("B", "N", "size[5]", kernel.tb),
     };
     match (kernel.packed.is_some() && operand == 'b', along_k) {
         (true, true) => format!("w4(min(outer * 4u + {i}u, N - 1u), k * 4u)"),
         (true, false) => format!("w4(k * 4u + {i}u, min(outer, N / 4u - 1u) * 4u)"),
         // Reads past the edge are moved to the last row or four: in bounds, and never stored.
         (false, true) => {
-            format!("vec4f({name}[batch * (K * {count} / 4u) + min(outer * 4u + {i}u, {count} - 1u) * (K / 4u) + k])")
+            format!("vec4f({name}[batch * ({stride} / 4u) + min(outer * 4u + {i}u, {count} - 1u) * (K / 4u) + k])")
         }
         (false, false) => format!(
-            "vec4f({name}[batch * (K * {count} / 4u) + (k * 4u + {i}u) * ({count} / 4u) + min(outer, {count} / 4u - 1u)])"
+            "vec4f({name}[batch * ({stride} / 4u) + (k * 4u + {i}u) * ({count} / 4u) + min(outer, {count} / 4u - 1u)])"
         ),
     }
 }
@@ -251,8 +252,9 @@ pub fn sliced(kernel: &ProductKernel) -> String {
 ";
     s += &format!("for (var j = 0u; j < {SLICES}u; j++) {{ sum += part[(j * 16u + owner) * 4u + i][lane]; }}\n");
     s += "let y = row + owner / 4u * 4u + i; let x = col + owner % 4u * 4u + lane;
-  if (y < M && x < N) { OUT[(batch * M + y) * N + x] = TC(sum * scale); }
+  if (y < M && x < N) { let at = base + y * N + x;
 ";
+    s += &format!("OUT[at] = {}; }}\n", kernel.put("TC", "at", "sum * scale"));
     let kernel = ProductKernel { wide: false, ..*kernel };
     finish(&kernel, &s, SLICED, SLICED, SLICES * SLICED)
 }
@@ -261,15 +263,17 @@ pub fn sliced(kernel: &ProductKernel) -> String {
 pub(super) fn store(s: &mut String, kernel: &ProductKernel, row: &str, column: &str, value: &str) {
     // Writing to a String cannot fail.
     let _ = if kernel.wide {
+        let put = kernel.put("VC", "at", &format!("{value} * scale"));
         writeln!(
             s,
-            "if ({row} < M && {column} < N) {{ OUT[((batch * M + {row}) * N + {column}) / 4u] = VC({value} * scale); }}"
+            "if ({row} < M && {column} < N) {{ let at = (base + ({row}) * N + {column}) / 4u; OUT[at] = {put}; }}"
         )
     } else {
         (0..4).try_for_each(|i| {
+            let put = kernel.put("TC", "at", &format!("{value}[{i}] * scale"));
             writeln!(
                 s,
-                "if ({row} < M && {column} + {i}u < N) {{ OUT[(batch * M + {row}) * N + {column} + {i}u] = TC({value}[{i}] * scale); }}"
+                "if ({row} < M && {column} + {i}u < N) {{ let at = base + ({row}) * N + {column} + {i}u; OUT[at] = {put}; }}"
             )
         })
     };
