@@ -395,10 +395,12 @@ mod adapter {
         CubeClRuntimeConfig::try_set(config);
     }
 
-    /// Tells www/app/wgpu.js, which destroys what wgpu only lets go.
+    /// Tells www/app/wgpu.js, which destroys what wgpu only lets go; nothing may be recorded that is not submitted, as after
+    /// a clean-up.
     pub fn buffers_freed() {
-        // False where the worker's global object cannot be written to, which nobody does.
-        let _ = Reflect::set(&global(), &"paddockBuffersFreed".into(), &true.into());
+        let freed: Option<Function> = get(&global(), "paddockBuffersFreed").and_then(|f| f.dyn_into().ok());
+        // A page without that script waits for the browser to collect its garbage.
+        let _ = freed.map(|freed| freed.call0(&JsValue::UNDEFINED));
     }
 
     /// What www/app/wgpu.js says: wgpu knows nothing of them.

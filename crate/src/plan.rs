@@ -132,9 +132,9 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
     let back = one_by_one(2 * tokens * f * number(half), weights(config, model, seq, half, gpu).saturating_sub(gone));
     let head = match head(config.task) {
         HeadKind::Classification => states,
-        // Logits and their exponentials, the chosen tokens' rows, gradients to states and weight.
+        // Logits, which their exponentials are written over, the chosen tokens' rows, gradients to states and weight.
         HeadKind::CausalLm => {
-            let logits = (if gpu { 2 } else { 1 }) * (tokens * vocab).min(wide(MOST_LOGITS));
+            let logits = (tokens * vocab).min(wide(MOST_LOGITS));
             let weight = if full { 2 * vocab * d } else { 0 };
             FLOAT * (logits + weight) + 3 * states
         }
@@ -142,11 +142,12 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
     // Gradients come as activations go, block by block.
     let fullest = match config.training.gradient_checkpointing {
         true => {
-            let one = block + back;
+            // By size, the gradients to its output, its input and its middle stay beside.
+            let one = block + back + if by_size { 3 * states } else { 0 };
             let later = if full { trainable - trainable / blocks.max(1) } else { 0 };
-            ((blocks + 1) * states + one_by_one(one, head)).max(2 * states + one + later)
+            ((blocks + 1) * states + one.max(head)).max(2 * states + one + later)
         }
-        false => blocks * block + 2 * states + one_by_one(back, head),
+        false => blocks * block + 2 * states + back.max(head),
     };
     let earlier = if config.training.gradient_accumulation_steps > 1 { trainable } else { 0 };
     // The optimizer works on one weight at a time; where all are trained the embedding is the largest.
@@ -200,12 +201,12 @@ fn too_large(config: &Config, needed: u64, there: u64) -> Option<String> {
 }
 
 /// Bytes of attention's weights while its backward pass works on a part of the queries: the weights, where they are not kept
-/// anyway, their gradients, and those of the scores, which the CPU writes over one of them.
+/// anyway, and their gradients, which those of the scores are written over where they have as many bits.
 fn weights(config: &Config, model: &LlamaConfig, seq: usize, half: bool, gpu: bool) -> u128 {
     let heads = config.training.batch_size.saturating_mul(model.num_attention_heads);
     let part = queries_at_once(model.head_dim).min(seq);
     let tensors = if keeps_weights(seq, model.head_dim) { 1 } else { 2 };
-    let of_scores = if gpu { FLOAT } else { 0 };
+    let of_scores = if gpu && half { FLOAT } else { 0 };
     wide(heads) * wide(part) * wide(seq) * (tensors * number(half) + of_scores)
 }
 

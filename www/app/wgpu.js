@@ -5,8 +5,8 @@
  * Subgroups: wgpu cannot ask for them. Here they are asked for beside what it asks for, and `paddockSubgroups` tells the engine when they came.
  *
  * Buffers: wgpu lets go of a buffer and does not destroy it, and a browser frees it when it collects garbage next, which a few small objects are
- * no reason for. The engine sets `paddockBuffersFreed` when it has given up buffers (both: crate/src/device.rs); those that it has no more are
- * destroyed here.
+ * no reason for. The engine calls `paddockBuffersFreed` when it has given up buffers (both: crate/src/device.rs), with nothing recorded that is
+ * not submitted; those that it has no more are destroyed here.
  */
 
 const SUBGROUPS = 'subgroups';
@@ -71,8 +71,10 @@ if (adapter) {
   queue.submit = function (commands) {
     submit.call(this, commands);
     // Not before: what was recorded may still name a buffer that is let go.
-    if (!objects || !(world.paddockBuffersFreed || buffers.size > seen + MANY)) return;
-    world.paddockBuffersFreed = false;
-    destroyLost(objects);
+    if (objects && buffers.size > seen + MANY) destroyLost(objects);
+  };
+
+  world.paddockBuffersFreed = () => {
+    if (objects) destroyLost(objects);
   };
 }

@@ -79,6 +79,8 @@ struct Source {
     kernel: Kernel,
     /// See [`wgsl::typed`].
     half: u8,
+    /// Which of how many operands the result takes the place of, see [`wgsl::over`].
+    over: Option<(usize, usize)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,10 +95,7 @@ enum Kernel {
     SegmentSoftmax(Rows),
     CausalSoftmaxGrad(Rows),
     ExpSums(Rows),
-    /// Over its operand, or beside it.
-    ExpScaled {
-        over: bool,
-    },
+    ExpScaled,
     Swiglu,
     SwigluGrad,
     AddSquares,
@@ -148,12 +147,16 @@ impl KernelSource for Source {
             Kernel::CausalSoftmaxGrad(Rows::Workgroup) => wgsl::rows::causal_softmax_grad(),
             Kernel::ExpSums(Rows::Thread) => wgsl::EXP_SUMS.into(),
             Kernel::ExpSums(Rows::Workgroup) => wgsl::rows::exp_sums(),
-            Kernel::ExpScaled { over } => wgsl::each::exp_scaled(over),
+            Kernel::ExpScaled => wgsl::each::EXP_SCALED.into(),
             Kernel::Swiglu => wgsl::each::SWIGLU.into(),
             Kernel::SwigluGrad => wgsl::each::SWIGLU_GRAD.into(),
             Kernel::AddSquares => wgsl::rows::add_squares(),
             Kernel::AdamW => wgsl::each::ADAMW.into(),
             Kernel::PackedRows(id) => wgsl::packed::rows(packed::kind(id)),
+        };
+        let source = match self.over {
+            Some((at, operands)) => wgsl::over(&source, at, operands),
+            None => source,
         };
         let subgroups = matches!(self.kernel, Kernel::Product(ProductKernel { cut: Cut::Quads, .. }));
         // The first line is for people: in a driver's message, and in `cargo xtask bench profile`.
@@ -194,18 +197,24 @@ fn launch<const N: usize>(
     output
 }
 
-/// As [`launch`], into a tensor shaped as the first operand and with as much room, see [`KernelOps::product_in_room`].
+/// As [`launch`], into a tensor shaped as operand `at` and with as much room, see [`KernelOps::product_in_room`]: over it,
+/// where nobody needs it any more.
 fn alike<const I: usize, const N: usize>(
     kernel: Kernel,
     inputs: [CubeTensor; I],
+    at: usize,
     dtype: DType,
     groups: usize,
     sizes: [u32; N],
 ) -> CubeTensor {
-    let first = &inputs[0];
-    let out = empty(first, first.shape(), dtype, first.handle.size() as usize / first.dtype.size());
+    let like = &inputs[at];
+    if like.dtype == dtype && like.can_mut() {
+        run(kernel, Some((at, I)), &inputs, groups, 1, &sizes);
+        return inputs[at].clone();
+    }
+    let out = empty(like, like.shape(), dtype, like.handle.size() as usize / like.dtype.size());
     let all: Vec<CubeTensor> = inputs.into_iter().chain([out.clone()]).collect();
-    run(kernel, &all, groups, 1, &sizes);
+    run(kernel, None, &all, groups, 1, &sizes);
     out
 }
 
@@ -220,7 +229,7 @@ fn launch_into<const N: usize>(
 ) -> [CubeTensor; N] {
     let outputs = outputs.map(|(shape, dtype)| empty(&inputs[0], shape, dtype, 0));
     let all: Vec<CubeTensor> = inputs.iter().chain(&outputs).cloned().collect();
-    run(kernel, &all, groups, batch, sizes);
+    run(kernel, None, &all, groups, batch, sizes);
     outputs
 }
 
@@ -231,7 +240,14 @@ fn empty(like: &CubeTensor, shape: Shape, dtype: DType, room: usize) -> CubeTens
 }
 
 /// Runs `kernel` over tensors that it reads, and then those that it writes.
-fn run(kernel: Kernel, tensors: &[CubeTensor], groups: usize, batch: usize, sizes: &[u32]) {
+fn run(
+    kernel: Kernel,
+    over: Option<(usize, usize)>,
+    tensors: &[CubeTensor],
+    groups: usize,
+    batch: usize,
+    sizes: &[u32],
+) {
     let threads = match kernel {
         // What a workgroup has does not depend on how many there are.
         Kernel::Product(product) => product.workgroups(0, 0).1,
@@ -239,7 +255,7 @@ fn run(kernel: Kernel, tensors: &[CubeTensor], groups: usize, batch: usize, size
     };
     let types = tensors.iter().map(|t| t.dtype).enumerate();
     let half = types.fold(0u8, |half, (i, dtype)| half | u8::from(dtype == DType::F16) << i);
-    let source = Source { kernel, half };
+    let source = Source { kernel, half, over };
     let groups = groups as u32;
     // A dispatch is at most 65,535 workgroups wide.
     let wide = groups.clamp(1, 32_768);
@@ -320,7 +336,7 @@ impl KernelOps for CubeBackend {
         let ([lhs, rhs], strides) = by_matrix([lhs, rhs]);
         let sizes = product_sizes([m, n, k], 1f32.to_bits(), strides, m * n);
         let out = empty(&lhs, shape, dtype, room);
-        run(Kernel::Product(kernel), &[lhs, rhs, out.clone()], kernel.workgroups(m, n).0, batch, &sizes);
+        run(Kernel::Product(kernel), None, &[lhs, rhs, out.clone()], kernel.workgroups(m, n).0, batch, &sizes);
         out
     }
 
@@ -335,7 +351,7 @@ impl KernelOps for CubeBackend {
         let ([lhs, rhs], strides) = by_matrix([lhs, rhs]);
         let sizes = product_sizes([m, n, k], 1f32.to_bits(), strides, wide * n);
         let sum = into_contiguous(sum);
-        run(Kernel::Product(kernel), &[lhs, rhs, sum.clone()], kernel.workgroups(m, n).0, batch, &sizes);
+        run(Kernel::Product(kernel), None, &[lhs, rhs, sum.clone()], kernel.workgroups(m, n).0, batch, &sizes);
         sum
     }
 
@@ -422,7 +438,7 @@ impl KernelOps for CubeBackend {
         }
         let (rows, along) = (shape[0] * shape[1], Rows::choose());
         let sizes = [rows as u32, shape[2] as u32, queries as u32, scale.to_bits()];
-        alike(Kernel::CausalSoftmax(along), [into_contiguous(scores)], dtype, along.groups(rows), sizes)
+        alike(Kernel::CausalSoftmax(along), [into_contiguous(scores)], 0, dtype, along.groups(rows), sizes)
     }
 
     fn segment_softmax(
@@ -441,7 +457,7 @@ impl KernelOps for CubeBackend {
         let (queries, lines) = (of[1] as u32, of[0] as u32);
         let sizes = [rows as u32, shape[2] as u32, queries, scale.to_bits(), shape[1] as u32, lines];
         let inputs = [into_contiguous(scores), into_contiguous(first)];
-        alike(Kernel::SegmentSoftmax(along), inputs, dtype, along.groups(rows), sizes)
+        alike(Kernel::SegmentSoftmax(along), inputs, 0, dtype, along.groups(rows), sizes)
     }
 
     fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self> {
@@ -452,7 +468,7 @@ impl KernelOps for CubeBackend {
         let (rows, along) = (shape[0] * shape[1], Rows::choose());
         let sizes = [rows as u32, shape[2] as u32, 0, scale.to_bits()];
         let inputs = [into_contiguous(p), into_contiguous(g)];
-        alike(Kernel::CausalSoftmaxGrad(along), inputs, dtype, along.groups(rows), sizes)
+        alike(Kernel::CausalSoftmaxGrad(along), inputs, 1, dtype, along.groups(rows), sizes)
     }
 
     fn exp_sums(x: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -467,18 +483,13 @@ impl KernelOps for CubeBackend {
     }
 
     fn exp_scaled(x: FloatTensor<Self>, log_sum: FloatTensor<Self>, scale: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (shape, all) = (x.shape(), x.shape().num_elements());
+        let shape = x.shape();
+        let all = shape.num_elements();
         if !applies(&x) || all == 0 {
             return stock::exp_scaled::<Self>(x, log_sum, scale);
         }
-        let (sizes, over) = ([all as u32, shape[1] as u32], x.can_mut() && x.dtype == DType::F32);
         let inputs = [x, log_sum, scale].map(into_contiguous);
-        if over {
-            run(Kernel::ExpScaled { over }, &inputs, groups(all), 1, &sizes);
-            let [x, ..] = inputs;
-            return x;
-        }
-        launch(Kernel::ExpScaled { over }, &inputs, (shape, DType::F32), groups(all), 1, sizes)
+        alike(Kernel::ExpScaled, inputs, 0, DType::F32, groups(all), [all as u32, shape[1] as u32])
     }
 
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -143,14 +143,12 @@ impl Trainer {
             inputs.push(x.clone());
             x = self.model.block(index, x, batch.seq, places, true);
         }
-        device::turns();
         let leaf = x.autodiff().require_grad();
         self.model.track_part(Part::End);
         let hidden = self.model.norm(leaf.clone());
         let (loss, mut grads) = self.end(hidden, batch, share);
         let mut grad = leaf.grad_remove(&mut grads);
         self.collect(&mut grads);
-        device::turns();
         for (index, input) in inputs.into_iter().enumerate().rev() {
             let Some(to_output) = grad else { break };
             let leaf = input.autodiff().require_grad();
@@ -179,9 +177,11 @@ impl Trainer {
             let grads = self.scaled(loss.clone()).backward();
             return (Loss { loss: loss.without_autodiff(), correct }, grads);
         };
+        device::turns();
         let head = self.model.head_weight();
         let states = hidden.clone().without_autodiff();
         let (loss, grads) = head_loss(head, states, &shifted(labels, batch.seq), share, true, &self.device);
+        device::turns();
         let name = head.name.clone();
         let Some(HeadGrads { hidden: to_hidden, weight }) = grads else { return (loss, hidden.sum().backward()) };
         let first = self.model.pieces_mut().iter().position(|piece| piece.name == name);

@@ -31,28 +31,20 @@ pub const SWIGLU_GRAD: &str = "
 }
 ";
 
-/// `exp(x − log_sum) ∘ scale`, over `x` or into a buffer of its own. `size` = numbers in all, and columns.
-pub fn exp_scaled(over: bool) -> String {
-    let (result, at, dtype) = match over {
-        true => ("", 3, "T0"),
-        false => ("@group(0) @binding(3) var<storage, read_write> Y: array<T3>;\n", 4, "T3"),
-    };
-    let to = if over { "X" } else { "Y" };
-    format!(
-        "
+/// `size` = numbers in all, and columns.
+pub const EXP_SCALED: &str = "
 @group(0) @binding(0) var<storage, read_write> X: array<T0>;
 @group(0) @binding(1) var<storage, read_write> L: array<T1>;
 @group(0) @binding(2) var<storage, read_write> S: array<T2>;
-{result}@group(0) @binding({at}) var<storage, read> size: array<u32>;
-@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {{
+@group(0) @binding(3) var<storage, read_write> Y: array<T3>;
+@group(0) @binding(4) var<storage, read> size: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
   let i = (wg.y * wgs.x + wg.x) * 64u + local;
-  if (i >= size[0]) {{ return; }}
+  if (i >= size[0]) { return; }
   let row = i / size[1];
-  {to}[i] = {dtype}(exp(f32(X[i]) - f32(L[row])) * f32(S[row]));
-}}
-"
-    )
+  Y[i] = T3(exp(f32(X[i]) - f32(L[row])) * f32(S[row]));
 }
+";
 
 /// `size` = numbers in all, unused, and the bits of [`AdamWRule`](crate::kernels::AdamWRule)'s numbers. `M` has the first moments, then the second.
 pub const ADAMW: &str = "

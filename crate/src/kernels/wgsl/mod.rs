@@ -76,6 +76,22 @@ pub fn typed(half: u8, subgroups: bool, source: &str) -> String {
     s + source
 }
 
+/// A source whose result takes the place of operand `at`, of so many `operands` and of the same type: each thread, or each
+/// workgroup behind a barrier, reads what it writes over before.
+pub fn over(source: &str, at: usize, operands: usize) -> String {
+    let name = |binding: usize| {
+        let behind = source.split(&format!("@binding({binding}) var<storage, read_write> ")).nth(1);
+        behind.and_then(|rest| rest.split(':').next()).unwrap_or_default()
+    };
+    let (from, to) = (name(operands), name(at));
+    let result = format!("@group(0) @binding({operands}) var<storage, read_write> {from}: array<T{operands}>;\n");
+    source
+        .replace(&result, "")
+        .replace(&format!("@binding({})", operands + 1), &format!("@binding({operands})"))
+        .replace(&format!("{from}["), &format!("{to}["))
+        .replace(&format!("T{operands}("), &format!("T{at}("))
+}
+
 const HEAD: &str = "
 @group(0) @binding(0) var<storage, read_write> A: array<ELEM_A>;
 @group(0) @binding(1) var<storage, read_write> B: array<ELEM_B>;
