@@ -16,13 +16,14 @@ export const SHAPES = {
 
 /**
  * Adds to each rate how fast it could be: the longer of what its operations and its bytes take at the ceilings; `share` of that was
- * reached. `bound` says which of the two it is, or `launch` where a launch costs more than both.
+ * reached, at the machine's pace while it was measured. `bound` says which of the two it is, or `launch` where a launch costs more than both.
  */
 export function shares(rates, ceilings) {
   return rates.map((rate) => {
     const [compute, memory] = [rate.flops / ceilings.flops, rate.bytes / ceilings.bytes]
     const best = Math.max(compute, memory)
+    const share = best / rate.seconds / (rate.pace ?? 1)
     const bound = best < ceilings.launch ? 'launch' : compute > memory ? 'compute' : 'memory'
-    return { ...rate, best_seconds: best, share: best / rate.seconds, bound }
+    return { ...rate, best_seconds: best, share, bound }
   })
 }

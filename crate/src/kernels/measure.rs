@@ -46,7 +46,13 @@ pub struct Rate {
     pub bytes: f64,
     /// Of one launch.
     pub seconds: f64,
+    /// How fast the machine was then, by a product that is measured between any two kernels: 1 at its fastest. What else
+    /// a machine does changes from one second to the next.
+    pub pace: f64,
 }
+
+/// Rows, columns and steps of the product that [`Rate::pace`] goes by.
+const PACER: usize = 512;
 
 /// What a training step of such a model runs, measured on `device`; with `stock` Burn's operations. `long` is [`LONG`].
 ///
@@ -62,24 +68,36 @@ pub async fn rates(shapes: &Shapes, device: &Device, stock: bool, long: f64) -> 
 
 async fn all(shapes: &Shapes, device: &Device, stock: bool, long: f64) -> Result<Vec<Rate>> {
     let mut rates = Vec::new();
+    let pacer = Op::Product { batch: 1, m: PACER, n: PACER, k: PACER, layout: Layout::Nn };
+    let mut before = once(&pacer, device, long).await?;
     for (part, op) in shapes.ops() {
         // Burn has no product with GGML's blocks.
         if stock && matches!(op, Op::Packed { .. }) {
             continue;
         }
-        let run = op.prepare(device)?;
-        let seconds = seconds_of(long, async |times| {
-            let mut last = run();
-            for _ in 1..times {
-                last = run();
-            }
-            read_f32(last.slice([0..1, 0..1, 0..1])).await.map(drop)
-        })
-        .await?;
+        let seconds = once(&op, device, long).await?;
+        let after = once(&pacer, device, long).await?;
         let (flops, bytes) = op.work();
-        rates.push(Rate { kernel: op.kernel(), part, shape: op.shape(), flops, bytes, seconds });
+        let pace = before.min(after).recip();
+        rates.push(Rate { kernel: op.kernel(), part, shape: op.shape(), flops, bytes, seconds, pace });
+        before = after;
     }
+    let fastest = rates.iter().map(|rate| rate.pace).fold(f64::MIN_POSITIVE, f64::max);
+    rates.iter_mut().for_each(|rate| rate.pace /= fastest);
     Ok(rates)
+}
+
+/// Seconds of one launch.
+async fn once(op: &Op, device: &Device, long: f64) -> Result<f64> {
+    let run = op.prepare(device)?;
+    seconds_of(long, async |times| {
+        let mut last = run();
+        for _ in 1..times {
+            last = run();
+        }
+        read_f32(last.slice([0..1, 0..1, 0..1])).await.map(drop)
+    })
+    .await
 }
 
 /// Seconds of one piece of work, from so many together that they take `long`. `work` does it as often as it is told and
