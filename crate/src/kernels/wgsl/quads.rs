@@ -1,6 +1,7 @@
 //! Products for a CPU that imitates a GPU four threads at a time. It reads memory for each of the four one number after
 //! the other, which takes longer than all of the sums: so a quad shares its rows, each thread reads every fourth of
-//! them, and hands them to the others. A turn of the loop is short enough to stay in the CPU's first cache.
+//! them, and hands them to the others. Two numbers along k, or four rows, come at one address, which is checked once. A turn
+//! of the loop is short enough to stay in the CPU's first cache.
 
 use super::ProductKernel;
 
@@ -27,10 +28,11 @@ struct Operands {
 
 pub fn source(kernel: &ProductKernel) -> String {
     let reader = kernel.reader();
-    let (b, high) = if kernel.tb { ("T1", "T3") } else { ("V1", "V3") };
+    let a = if kernel.ta { "V0" } else { "vec2<T0>" };
+    let (b, high) = if kernel.tb { ("vec2<T1>", "vec2<T3>") } else { ("V1", "V3") };
     let mut s = format!(
         "
-@group(0) @binding(0) var<storage, read_write> A: array<T0>;
+@group(0) @binding(0) var<storage, read_write> A: array<{a}>;
 @group(0) @binding(1) var<storage, read_write> B: array<{}>;
 {}
 {}
@@ -48,12 +50,13 @@ pub fn source(kernel: &ProductKernel) -> String {
   let base = batch * size[6];
   {}",
         if reader.is_some() { "u32" } else { b },
-        kernel.buffers(("T2", high), if kernel.wide { "VC" } else { "TC" }),
+        kernel.buffers(("vec2<T2>", high), if kernel.wide { "VC" } else { "TC" }),
         reader.unwrap_or_default(),
         QUADS * 4,
         kernel.scale(),
     );
     // Reads past the edge are moved to the last row, column or four: in bounds, and never stored.
+    s += "let rows = min(row / 4u + lane, M / 4u - 1u);\n";
     for h in 0..ROWS / 4 {
         s += &format!("let r{h} = min(row + {}u + lane, M - 1u);\n", h * 4);
     }
@@ -83,14 +86,14 @@ fn sum(of: &Operands) -> String {
     let step = if packed && tb { 4 } else { 2 };
     let mut s = String::new();
     // Where the rows and columns of this thread begin.
-    for h in 0..ROWS / 4 {
-        s += &match ta {
-            true => format!("let {a}{h} = batch * size[4] + r{h};\n"),
-            false => format!("let {a}{h} = batch * size[4] + r{h} * {along};\n"),
-        };
+    if ta {
+        s += &format!("let rows_{a} = batch * (size[4] / 4u) + rows;\n");
+    }
+    for h in 0..if ta { 0 } else { ROWS / 4 } {
+        s += &format!("let {a}{h} = (batch * size[4] + r{h} * {along}) / 2u;\n");
     }
     for j in 0..if packed || !tb { 0 } else { EACH } {
-        s += &format!("let {b}{j} = batch * size[5] + n{j} * {along};\n");
+        s += &format!("let {b}{j} = (batch * size[5] + n{j} * {along}) / 2u;\n");
     }
     if !packed && !tb {
         s += &format!("let four_{b} = batch * (size[5] / 4u) + four;\n");
@@ -102,30 +105,39 @@ fn sum(of: &Operands) -> String {
         }
     }
     for (q, of_four) in LANE.iter().enumerate().take(step) {
-        let column = |j: usize| match packed {
-            true => format!("w{j}.{of_four}"),
-            false => format!("f32({b}[{b}{j} + k + {q}u])"),
-        };
+        let (pair, of_pair) = (q / 2, LANE[q % 2]);
+        if q % 2 == 0 && !ta {
+            for h in 0..ROWS / 4 {
+                s += &format!("let a{pair}_{h} = vec2f({a}[{a}{h} + k / 2u + {pair}u]);\n");
+            }
+        }
+        if q % 2 == 0 && tb && !packed {
+            for j in 0..EACH {
+                s += &format!("let w{j} = vec2f({b}[{b}{j} + k / 2u]);\n");
+            }
+        }
+        let column = |j: usize| format!("w{j}.{}", if packed { of_four } else { of_pair });
         s += &match (packed, tb) {
             (_, true) => format!("let b{q} = vec4f({});\n", [0, 1, 2, 3].map(column).join(", ")),
             (true, false) => format!("let b{q} = w4(k + {q}u, four * 4u);\n"),
             (false, false) => format!("let b{q} = vec4f({b}[four_{b} + (k + {q}u) * (N / 4u)]);\n"),
         };
-        for h in 0..ROWS / 4 {
-            let at = match ta {
-                true => format!("{a}{h} + (k + {q}u) * M"),
-                false => format!("{a}{h} + k + {q}u"),
+        if ta {
+            s += &format!("let a{q} = vec4f({a}[rows_{a} + (k + {q}u) * (M / 4u)]);\n");
+        }
+        for i in 0..ROWS {
+            let (four, one) = (i / 4, i % 4);
+            // Of a transposed operand a thread has four rows that follow one another, of the other every fourth one.
+            let number = match ta {
+                true => format!("quadBroadcast(a{q}.{}, {four}u)", LANE[one]),
+                false => format!("quadBroadcast(a{pair}_{four}.{of_pair}, {one}u)"),
             };
-            s += &format!("let a{q}_{h} = f32({a}[{at}]);\n");
-            for lane in 0..4 {
-                let i = h * 4 + lane;
-                let (from, to) = match q {
-                    0 => (format!("c{i}"), format!("let d0_{i}")),
-                    q if q == step - 1 => (format!("d{}_{i}", q - 1), format!("c{i}")),
-                    q => (format!("d{}_{i}", q - 1), format!("let d{q}_{i}")),
-                };
-                s += &format!("{to} = fma(vec4f(quadBroadcast(a{q}_{h}, {lane}u)), b{q}, {from});\n");
-            }
+            let (from, to) = match q {
+                0 => (format!("c{i}"), format!("let d0_{i}")),
+                q if q == step - 1 => (format!("d{}_{i}", q - 1), format!("c{i}")),
+                q => (format!("d{}_{i}", q - 1), format!("let d{q}_{i}")),
+            };
+            s += &format!("{to} = fma(vec4f({number}), b{q}, {from});\n");
         }
     }
     s + "}\n"
