@@ -238,8 +238,8 @@ pub async fn unless_lost<T>(reading: impl Future<Output = T>) -> Result<T> {
 
 /// Whether freed memory serves tensors of the same size alone: see `adapter::pools`.
 pub const POOLS_BY_SIZE: bool = adapter::POOLS_BY_SIZE;
-/// Bytes that such pools may keep for sizes that may not come again.
-const SPARE: u64 = 64 << 20;
+/// Bytes that such pools may keep for sizes that come later, or not again.
+pub const SPARE: u64 = 64 << 20;
 /// The part of what is used that may lie free when a step turns to other sizes.
 const TURN: u64 = 16;
 /// The sizes that were worked with last, in one word.
@@ -254,11 +254,11 @@ pub fn works_on(rows: usize, length: usize) {
     }
 }
 
-/// To be told where a step that is to hold little turns to tensors of other sizes: where pools go by size, what the earlier
-/// ones had would stay beside them.
-pub fn turns() {
+/// To be told where a step turns to tensors of other sizes: where pools go by size, what the earlier ones had would stay
+/// beside them. A step that is to hold `little` takes the time to make them anew, others only where it is much.
+pub fn turns(little: bool) {
     if POOLS_BY_SIZE {
-        give_back(|used| used / TURN);
+        give_back(|used| (used / TURN).max(if little { 0 } else { SPARE }));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, Method, Quantization, TARGET_MODULES, Task},
-    device::{Opened, POOLS_BY_SIZE},
+    device::{Opened, POOLS_BY_SIZE, SPARE},
     error::Result,
     event::{Plan, Precision},
     kernels::{keeps_weights, queries_at_once},
@@ -147,7 +147,11 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
             let later = if full { trainable - trainable / blocks.max(1) } else { 0 };
             ((blocks + 1) * states + one.max(head)).max(2 * states + one + later)
         }
-        false => blocks * block + 2 * states + back.max(head),
+        // By size, the one stays beside the other as far as nothing is given back.
+        false => {
+            let beside = if by_size { back.min(head).min(u128::from(SPARE)) } else { 0 };
+            blocks * block + 2 * states + back.max(head) + beside
+        }
     };
     let earlier = if config.training.gradient_accumulation_steps > 1 { trainable } else { 0 };
     // The optimizer works on one weight at a time; where all are trained the embedding is the largest.

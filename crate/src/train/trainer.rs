@@ -177,11 +177,11 @@ impl Trainer {
             let grads = self.scaled(loss.clone()).backward();
             return (Loss { loss: loss.without_autodiff(), correct }, grads);
         };
-        device::turns();
+        device::turns(self.recompute);
         let head = self.model.head_weight();
         let states = hidden.clone().without_autodiff();
         let (loss, grads) = head_loss(head, states, &shifted(labels, batch.seq), share, true, &self.device);
-        device::turns();
+        device::turns(self.recompute);
         let name = head.name.clone();
         let Some(HeadGrads { hidden: to_hidden, weight }) = grads else { return (loss, hidden.sum().backward()) };
         let first = self.model.pieces_mut().iter().position(|piece| piece.name == name);
