@@ -119,6 +119,9 @@ test('a share is that of the nearer ceiling', () => {
   assert.deepEqual([compute.share, compute.bound], [0.5, 'compute'])
   assert.deepEqual([memory.share, memory.bound], [0.25, 'memory'])
   assert.equal(launch.bound, 'launch')
+  // A product beside a kernel was twice as fast as beside another: the machine was slow then, and the faster one is a ceiling.
+  const [slow, fast] = shares([{ flops: 100, bytes: 1, seconds: 1, beside: 100 }, { flops: 100, bytes: 1, seconds: 1, beside: 200 }], ceilings)
+  assert.deepEqual([slow.share, fast.share], [1, 0.5])
 })
 
 test('plots show no text as markup, and nothing where there is nothing', () => {

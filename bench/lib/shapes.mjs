@@ -16,13 +16,16 @@ export const SHAPES = {
 
 /**
  * Adds to each rate how fast it could be: the longer of what its operations and its bytes take at the ceilings; `share` of that was
- * reached, at the machine's pace while it was measured. `bound` says which of the two it is, or `launch` where a launch costs more than both.
+ * reached. Where a large product was measured beside it, its rate is one of the ceilings, and says at what pace the machine was. `bound` says
+ * which of the two it is, or `launch` where a launch costs more than both.
  */
 export function shares(rates, ceilings) {
+  const fastest = Math.max(0, ...rates.map((rate) => rate.beside ?? 0))
+  const flops = Math.max(ceilings.flops, fastest)
   return rates.map((rate) => {
-    const [compute, memory] = [rate.flops / ceilings.flops, rate.bytes / ceilings.bytes]
+    const [compute, memory] = [rate.flops / flops, rate.bytes / ceilings.bytes]
     const best = Math.max(compute, memory)
-    const share = best / rate.seconds / (rate.pace ?? 1)
+    const share = best / rate.seconds / (rate.beside ? rate.beside / fastest : 1)
     const bound = best < ceilings.launch ? 'launch' : compute > memory ? 'compute' : 'memory'
     return { ...rate, best_seconds: best, share, bound }
   })

@@ -46,12 +46,12 @@ pub struct Rate {
     pub bytes: f64,
     /// Of one launch.
     pub seconds: f64,
-    /// How fast the machine was then, by a product that is measured between any two kernels: 1 at its fastest. What else
-    /// a machine does changes from one second to the next.
-    pub pace: f64,
+    /// Floating-point operations a second of a large product right before or after, the faster of the two: what else a
+    /// machine does changes from one second to the next.
+    pub beside: f64,
 }
 
-/// Rows, columns and steps of the product that [`Rate::pace`] goes by.
+/// Rows, columns and steps of the product of [`Rate::beside`].
 const PACER: usize = 512;
 
 /// What a training step of such a model runs, measured on `device`; with `stock` Burn's operations. `long` is [`LONG`].
@@ -78,12 +78,10 @@ async fn all(shapes: &Shapes, device: &Device, stock: bool, long: f64) -> Result
         let seconds = once(&op, device, long).await?;
         let after = once(&pacer, device, long).await?;
         let (flops, bytes) = op.work();
-        let pace = before.min(after).recip();
-        rates.push(Rate { kernel: op.kernel(), part, shape: op.shape(), flops, bytes, seconds, pace });
+        let beside = pacer.work().0 / before.min(after);
+        rates.push(Rate { kernel: op.kernel(), part, shape: op.shape(), flops, bytes, seconds, beside });
         before = after;
     }
-    let fastest = rates.iter().map(|rate| rate.pace).fold(f64::MIN_POSITIVE, f64::max);
-    rates.iter_mut().for_each(|rate| rate.pace /= fastest);
     Ok(rates)
 }
 
