@@ -90,7 +90,7 @@ impl KernelSource for Source {
             Kernel::SegmentSoftmax(Rows::Workgroup) => wgsl::rows::segment_softmax(),
             Kernel::CausalSoftmaxGrad(Rows::Thread) => wgsl::CAUSAL_SOFTMAX_GRAD.into(),
             Kernel::CausalSoftmaxGrad(Rows::Workgroup) => wgsl::rows::causal_softmax_grad(),
-            Kernel::ExpSums(Rows::Thread) => wgsl::EXP_SUMS.into(),
+            Kernel::ExpSums(Rows::Thread) => wgsl::each::EXP_SUMS.into(),
             Kernel::ExpSums(Rows::Workgroup) => wgsl::rows::exp_sums(),
             Kernel::ExpScaled => wgsl::each::EXP_SCALED.into(),
             Kernel::Swiglu => wgsl::each::SWIGLU.into(),
@@ -130,7 +130,7 @@ pub(super) fn launch<const N: usize>(
     output
 }
 
-/// As [`launch`], into a tensor shaped as operand `at` and with as much room, see [`KernelOps::product_in_room`](crate::kernels::KernelOps::product_in_room): over it,
+/// As [`launch`], into a tensor shaped as operand `at` and with as much room (`KernelOps::product_in_room`): over it,
 /// where nobody needs it any more.
 pub(super) fn alike<const I: usize, const N: usize>(
     kernel: Kernel,
@@ -173,7 +173,7 @@ pub(super) fn empty(like: &CubeTensor, shape: Shape, dtype: DType, room: usize) 
 }
 
 /// Runs `kernel` over tensors that it reads, and then those that it writes.
-pub(super) fn run(
+fn run(
     kernel: Kernel,
     over: Option<(usize, usize)>,
     tensors: &[CubeTensor],
@@ -203,7 +203,7 @@ pub(super) fn run(
 
 /// Matrices whose rows follow one another, and the numbers from each matrix to the next: of a part of the rows those of
 /// all. Others are copied.
-pub(super) fn by_matrix<const N: usize>(tensors: [CubeTensor; N]) -> ([CubeTensor; N], [usize; N]) {
+fn by_matrix<const N: usize>(tensors: [CubeTensor; N]) -> ([CubeTensor; N], [usize; N]) {
     let tensors = tensors.map(|t| {
         let (shape, strides) = (t.meta.shape(), t.meta.strides());
         let plain = shape.num_dims() == 3 && strides[2] == 1 && strides[1] == shape[2];
@@ -211,6 +211,21 @@ pub(super) fn by_matrix<const N: usize>(tensors: [CubeTensor; N]) -> ([CubeTenso
     });
     let strides = tensors.each_ref().map(|t| if t.meta.shape().num_dims() == 3 { t.meta.strides()[0] } else { 0 });
     (tensors, strides)
+}
+
+/// Runs a product of so many matrices (batch, rows, columns, steps) into `out`, where the next matrix is `to` numbers on.
+pub(super) fn multiply(
+    kernel: ProductKernel,
+    [batch, m, n, k]: [usize; 4],
+    scale: f32,
+    operands: [CubeTensor; 2],
+    out: CubeTensor,
+    to: usize,
+) -> CubeTensor {
+    let ([lhs, rhs], strides) = by_matrix(operands);
+    let sizes = product_sizes([m, n, k], scale.to_bits(), strides, to);
+    run(Kernel::Product(kernel), None, &[lhs, rhs, out.clone()], kernel.workgroups(m, n).0, batch, &sizes);
+    out
 }
 
 /// What a [`ProductKernel`] reads in `size`.

@@ -14,7 +14,7 @@ use burn::{
     tensor::{DType, Shape, Slice},
 };
 
-use self::launch::{Kernel, Rows, alike, by_matrix, empty, groups, launch, launch_into, product_sizes, run};
+use self::launch::{Kernel, Rows, alike, empty, groups, launch, launch_into, multiply, product_sizes};
 use super::{
     AdamWRule, KernelOps, LANES, Stored, attention, packed, product_shape, stock,
     wgsl::{Cores, ProductKernel},
@@ -110,10 +110,9 @@ impl KernelOps for CubeBackend {
             });
             return Self::float_cat(parts.collect(), 0);
         }
+        let out = empty(&lhs, shape, dtype, 0);
         let kernel = ProductKernel::choose([batch, m, n, k], ta, tb, cores());
-        let ([lhs, rhs], strides) = by_matrix([lhs, rhs]);
-        let sizes = product_sizes([m, n, k], scale.to_bits(), strides, m * n);
-        launch(Kernel::Product(kernel), &[lhs, rhs], (shape, dtype), kernel.workgroups(m, n).0, batch, sizes)
+        multiply(kernel, [batch, m, n, k], scale, [lhs, rhs], out, m * n)
     }
 
     fn product_in_room(
@@ -129,12 +128,9 @@ impl KernelOps for CubeBackend {
         if !applies(&lhs) || shape.num_elements() == 0 || k == 0 || batch > DEEPEST {
             return Self::product(lhs, rhs, ta, tb, 1.0, dtype);
         }
-        let kernel = ProductKernel::choose([batch, m, n, k], ta, tb, cores());
-        let ([lhs, rhs], strides) = by_matrix([lhs, rhs]);
-        let sizes = product_sizes([m, n, k], 1f32.to_bits(), strides, m * n);
         let out = empty(&lhs, shape, dtype, room);
-        run(Kernel::Product(kernel), None, &[lhs, rhs, out.clone()], kernel.workgroups(m, n).0, batch, &sizes);
-        out
+        let kernel = ProductKernel::choose([batch, m, n, k], ta, tb, cores());
+        multiply(kernel, [batch, m, n, k], 1.0, [lhs, rhs], out, m * n)
     }
 
     fn product_onto(sum: FloatTensor<Self>, lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -145,11 +141,7 @@ impl KernelOps for CubeBackend {
             return attention::add::<Self>(sum, lhs, rhs);
         }
         let kernel = ProductKernel { onto: true, ..ProductKernel::choose([batch, m, n, k], true, false, cores()) };
-        let ([lhs, rhs], strides) = by_matrix([lhs, rhs]);
-        let sizes = product_sizes([m, n, k], 1f32.to_bits(), strides, wide * n);
-        let sum = into_contiguous(sum);
-        run(Kernel::Product(kernel), None, &[lhs, rhs, sum.clone()], kernel.workgroups(m, n).0, batch, &sizes);
-        sum
+        multiply(kernel, [batch, m, n, k], 1.0, [lhs, rhs], into_contiguous(sum), wide * n)
     }
 
     fn product_plus(

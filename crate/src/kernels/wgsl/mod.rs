@@ -430,22 +430,6 @@ pub const RMS_NORM_GRAD: &str = "
 }
 ";
 
-/// `size` = rows and columns.
-pub const EXP_SUMS: &str = "
-@group(0) @binding(0) var<storage, read_write> X: array<T0>;
-@group(0) @binding(1) var<storage, read_write> TOP: array<T1>;
-@group(0) @binding(2) var<storage, read_write> Y: array<T2>;
-@group(0) @binding(3) var<storage, read> size: array<u32>;
-@compute @workgroup_size(64) fn main(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) wgs: vec3u, @builtin(local_invocation_index) local: u32) {
-  let row = (wg.y * wgs.x + wg.x) * 64u + local;
-  if (row >= size[0]) { return; }
-  let columns = size[1]; let at = row * columns; let top = f32(TOP[row]);
-  var sum = 0f;
-  for (var i = 0u; i < columns; i++) { sum += exp(f32(X[at + i]) - top); }
-  Y[row] = T2(sum);
-}
-";
-
 /// `size` = rows in all, keys, queries, and the scale's bits.
 pub const CAUSAL_SOFTMAX: &str = "
 @group(0) @binding(0) var<storage, read_write> X: array<T0>;

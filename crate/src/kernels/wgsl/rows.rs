@@ -76,7 +76,7 @@ pub fn rms_norm_grad() -> String {
     )
 }
 
-/// As [`super::EXP_SUMS`].
+/// As [`super::each::EXP_SUMS`].
 pub fn exp_sums() -> String {
     kernel(
         &["X", "TOP", "Y"],
