@@ -5,9 +5,10 @@
 //
 // A model so small that much can be done of it: 1 layer, dim 64, 4 × 32 tokens a micro-batch, all weights trained. First the same
 // micro-batches in optimizer steps of 1 to 32 of them; each number of them has runs of its own, in changing order, and a median. Then one
-// long run. In a tab live GPU buffers and the WebAssembly memory are counted at every step (peers/counting.js), natively the memory that
-// the process has of the system (Linux). The first steps, in which pools fill, are told apart. CubeCL destroys no buffer: one that it has
-// dropped counts until the browser collects it, so what is left after a collection at the end stands beside what there is.
+// long run: speed is held against its beginning, memory against its middle, as an allocator finds its size in the first half and a leak goes
+// on. In a tab live GPU buffers and the WebAssembly memory are counted at every step (peers/counting.js), natively the memory that the process
+// has of the system (Linux). A GPU buffer that nothing holds any more counts until the browser collects it, so what is left after a collection
+// at the end stands beside what there is.
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -22,7 +23,7 @@ const SIZES = { num_hidden_layers: 1, hidden_size: 64, intermediate_size: 176, n
 const MICRO = ['1', '2', '4', '8', '16', '32']
 /** Micro-batches of an accumulation's run, the warm-up beside. */
 const MICRO_BATCHES = 96
-/** Steps at the beginning that may still add memory. */
+/** Steps at the beginning that fill pools and caches. */
 const FILLING = 50
 /** Steps of which the beginning's and the end's figures are medians. */
 const PART = 200
@@ -129,12 +130,13 @@ async function lasting(run, place, steps) {
   const change = last / first - 1
   console.log(`  ${place}, ${steps} steps: ${first.toFixed(0)} tokens/s in the first ${part}, ${last.toFixed(0)} in the last (${percent(change)})`)
   const held = Object.entries(memory).map(([name, values]) => {
-    const [before, after] = ends(values.slice(FILLING))
+    const [first, after] = ends(values.slice(FILLING))
+    const [before] = ends(values.slice(Math.floor(values.length / 2)))
     // What the browser only has not collected yet is no growth.
     const collected = left[name] ?? null
     const grown = Math.min(after, collected ?? after) - before
-    console.log(`    ${name}: ${mib(before)}, at the end ${mib(after)}${collected === null ? '' : `, ${mib(collected)} after a collection`} (most in the first ${FILLING} steps ${mib(Math.max(...values.slice(0, FILLING)))}, later ${mib(Math.max(...values.slice(FILLING)))})`)
-    return { name, before, after, collected, grown, most_first: Math.max(...values.slice(0, FILLING)), most_later: Math.max(...values.slice(FILLING)), steady: grown <= SLACK * before }
+    console.log(`    ${name}: ${mib(first)} in the first ${part}, from the middle on ${mib(before)}, at the end ${mib(after)}${collected === null ? '' : `, ${mib(collected)} after a collection`} (most in the first ${FILLING} steps ${mib(Math.max(...values.slice(0, FILLING)))}, later ${mib(Math.max(...values.slice(FILLING)))})`)
+    return { name, first, before, after, collected, grown, most_first: Math.max(...values.slice(0, FILLING)), most_later: Math.max(...values.slice(FILLING)), steady: grown <= SLACK * before }
   })
   const every = Math.max(1, Math.ceil(rates.length / 40))
   const points = []

@@ -161,6 +161,16 @@ async function pump(engine) {
   }
 }
 
+/** What the engine asks for where a file is not UTF-8: its guesser of encodings is a module of its own (crate/src/platform/encodings.rs). */
+Object.assign(self, {
+  async paddockEncodings() {
+    // @ts-ignore: made by wasm-bindgen at build time
+    const { default: init, guess } = await import('./paddock-encodings.js');
+    await init();
+    return guess;
+  },
+});
+
 try {
   // @ts-ignore: made by wasm-bindgen at build time
   const { default: init, Engine } = await import('./paddock-web.js');

@@ -240,8 +240,10 @@ pub async fn unless_lost<T>(reading: impl Future<Output = T>) -> Result<T> {
 pub const POOLS_BY_SIZE: bool = adapter::POOLS_BY_SIZE;
 /// Bytes that such pools may keep for sizes that come later, or not again.
 pub const SPARE: u64 = 64 << 20;
-/// The part of what is used that may lie free when a step turns to other sizes.
-const TURN: u64 = 16;
+/// The same within a step, where it turns to tensors of other sizes; of a step that is to hold little, and has much in use,
+/// the part of it.
+pub const TURN_SPARE: u64 = 8 << 20;
+const TURN_PART: u64 = 16;
 /// The sizes that were worked with last, in one word.
 static SIZES: AtomicU64 = AtomicU64::new(0);
 
@@ -258,7 +260,7 @@ pub fn works_on(rows: usize, length: usize) {
 /// beside them. A step that is to hold `little` takes the time to make them anew, others only where it is much.
 pub fn turns(little: bool) {
     if POOLS_BY_SIZE {
-        give_back(|used| (used / TURN).max(if little { 0 } else { SPARE }));
+        give_back(|used| if little { used / TURN_PART } else { TURN_SPARE });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, Method, Quantization, TARGET_MODULES, Task},
-    device::{Opened, POOLS_BY_SIZE, SPARE},
+    device::{Opened, POOLS_BY_SIZE, TURN_SPARE},
     error::Result,
     event::{Plan, Precision},
     kernels::{keeps_weights, queries_at_once},
@@ -149,7 +149,7 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
         }
         // By size, the one stays beside the other as far as nothing is given back.
         false => {
-            let beside = if by_size { back.min(head).min(u128::from(SPARE)) } else { 0 };
+            let beside = if by_size { back.min(head).min(u128::from(TURN_SPARE)) } else { 0 };
             blocks * block + 2 * states + back.max(head) + beside
         }
     };

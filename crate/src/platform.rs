@@ -1,5 +1,7 @@
 //! What differs between a tab and a command: reading files, the clock, giving way. The only place that asks for the target.
 
+pub mod encodings;
+
 use std::{future::Future, pin::Pin};
 
 /// Whether this is the page's engine: there is no other GPU than WebGPU's, and every byte is loaded by a visitor.

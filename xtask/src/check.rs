@@ -21,7 +21,19 @@ pub fn run(shop: &mut Shop) -> Result<bool> {
     let cargo: [(&str, &[&str]); 3] = [
         ("formatting", &["fmt", "--all", "--check"]),
         ("clippy", &["clippy", "--release", "--workspace", "--all-targets"]),
-        ("clippy for wasm", &["clippy", "--release", "-p", "paddock-web", "--target", "wasm32-unknown-unknown"]),
+        (
+            "clippy for wasm",
+            &[
+                "clippy",
+                "--release",
+                "-p",
+                "paddock-web",
+                "-p",
+                "paddock-encodings",
+                "--target",
+                "wasm32-unknown-unknown",
+            ],
+        ),
     ];
     for (name, arguments) in cargo {
         let mut command = shop.command("cargo");

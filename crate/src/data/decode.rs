@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
-use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use encoding_rs::{Encoding, UTF_8};
+use crate::{
+    error::{Error, Result},
+    platform::encodings,
+};
 
-use crate::error::{Error, Result};
+const UTF_8: &str = "UTF-8";
 
 /// How much of a file the guess looks at, from shortly before its first letter that is not ASCII.
 const LOOKED_AT: usize = 1 << 20;
@@ -13,7 +15,7 @@ const LOOKED_AT: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Decoded<'a> {
     pub text: Cow<'a, str>,
-    pub encoding: &'static str,
+    pub encoding: String,
     pub warning: Option<String>,
 }
 
@@ -26,6 +28,9 @@ const MAGIC: &[(&[u8], &str, &str)] = &[
     (b"SQLite format 3", "an SQLite database", "Export the table as CSV."),
 ];
 
+/// Byte order marks, but UTF-8's.
+const MARKS: [(&[u8], &str); 2] = [(b"\xFF\xFE", "UTF-16LE"), (b"\xFE\xFF", "UTF-16BE")];
+
 pub(super) fn decode<'a>(name: &str, bytes: &'a [u8]) -> Result<Decoded<'a>> {
     if let Some((_, what, advice)) = MAGIC.iter().find(|(magic, ..)| bytes.starts_with(magic)) {
         return Err(Error::data(name, format!("this is {what}, not text"), *advice));
@@ -33,21 +38,19 @@ pub(super) fn decode<'a>(name: &str, bytes: &'a [u8]) -> Result<Decoded<'a>> {
     if bytes.starts_with(&[0xFF, 0xFE, 0, 0]) || bytes.starts_with(&[0, 0, 0xFE, 0xFF]) {
         return Err(Error::data(name, "this is UTF-32 text", "Save the file as UTF-8."));
     }
-    if let Some((encoding, mark)) = Encoding::for_bom(bytes)
-        && encoding != UTF_8
-    {
-        let (text, broken) = encoding.decode_without_bom_handling(&bytes[mark..]);
-        if broken {
-            let message = format!("the file begins as {} and then is not", encoding.name());
+    for (mark, encoding) in MARKS {
+        let Some(bytes) = bytes.strip_prefix(mark) else { continue };
+        let Some(text) = encodings::decode(encoding, bytes) else {
+            let message = format!("the file begins as {encoding} and then is not");
             return Err(Error::data(name, message, "Save the file again, as UTF-8."));
-        }
+        };
         refuse_binary(name, text.as_bytes())?;
-        return Ok(Decoded { text, encoding: encoding.name(), warning: None });
+        return Ok(Decoded { text: Cow::Owned(text), encoding: encoding.to_owned(), warning: None });
     }
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     refuse_binary(name, bytes)?;
     match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(Decoded { text: Cow::Borrowed(text), encoding: UTF_8.name(), warning: None }),
+        Ok(text) => Ok(Decoded { text: Cow::Borrowed(text), encoding: UTF_8.to_owned(), warning: None }),
         Err(error) => guess(name, bytes, error.valid_up_to()),
     }
 }
@@ -85,20 +88,18 @@ fn guess<'a>(name: &str, bytes: &'a [u8], first: usize) -> Result<Decoded<'a>> {
             "Correct these places, or save the file again as UTF-8.",
         ));
     }
-    let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
     let start = first.saturating_sub(1024);
-    detector.feed(&bytes[start..bytes.len().min(start + LOOKED_AT)], true);
-    let encoding = detector.guess(None, Utf8Detection::Deny);
-    let (text, broken) = encoding.decode_without_bom_handling(bytes);
-    if broken {
-        let message = format!("the text is neither UTF-8 nor {}, the most likely other encoding", encoding.name());
+    let encoding = encodings::guess(&bytes[start..bytes.len().min(start + LOOKED_AT)]).map_err(|why| {
+        let message = format!("the text is not UTF-8, and what tells other encodings is missing ({why})");
+        Error::row(name, line_of(bytes, first), message, "Load the page again, or save the file as UTF-8.")
+    })?;
+    let Some(text) = encodings::decode(&encoding, bytes) else {
+        let message = format!("the text is neither UTF-8 nor {encoding}, the most likely other encoding");
         return Err(Error::row(name, line_of(bytes, first), message, "Save the file as UTF-8."));
-    }
-    let warning = format!(
-        "{name}: not UTF-8; read as {} (a guess). If letters look wrong, save the file as UTF-8.",
-        encoding.name()
-    );
-    Ok(Decoded { text, encoding: encoding.name(), warning: Some(warning) })
+    };
+    let warning =
+        format!("{name}: not UTF-8; read as {encoding} (a guess). If letters look wrong, save the file as UTF-8.");
+    Ok(Decoded { text: Cow::Owned(text), encoding, warning: Some(warning) })
 }
 
 /// Well-formed letters beyond ASCII, and broken places.

@@ -122,7 +122,7 @@ impl Table {
             Choice::Squad => squad::read(name, text)?,
             Choice::Delimited(delimiter) => delimited::read(name, text, delimiter)?,
         };
-        table.encoding = decoded.encoding.to_owned();
+        table.encoding = decoded.encoding;
         table.warnings.splice(0..0, decoded.warning);
         if table.is_empty() {
             return Err(no_rows(&table));

@@ -95,6 +95,14 @@ fn encodings_are_detected_or_refused() {
     assert_eq!((table.encoding.as_str(), table.cell(0, 0), table.cell(1, 0)), ("windows-1252", "naïve café", "ßüß"));
     assert!(table.warnings[0].contains("windows-1252"), "{:?}", table.warnings);
 
+    let russian =
+        b"text,label\n\xD1\xE5\xE3\xEE\xE4\xED\xFF \xF3\xF2\xF0\xEE\xEC \xF8\xB8\xEB \xE4\xEE\xE6\xE4\xFC,a\n";
+    let table = Table::read("a.csv", russian).expect("windows-1251");
+    assert_eq!((table.encoding.as_str(), table.cell(0, 0)), ("windows-1251", "Сегодня утром шёл дождь"));
+    let japanese = b"text,label\n\x82\xB1\x82\xCC\x89\x66\x89\xE6\x82\xCD\x96\xCA\x94\x92\x82\xA2,a\n";
+    let table = Table::read("a.csv", japanese).expect("Shift_JIS");
+    assert_eq!((table.encoding.as_str(), table.cell(0, 0)), ("Shift_JIS", "この映画は面白い"));
+
     // UTF-8 that is broken in one place is not taken for another encoding.
     let mut broken = "text,label\nnaïve café ïïïïïïïïïïïïï,a\nx,b\n".as_bytes().to_vec();
     broken.extend(b"bad \xFF byte,b\n");

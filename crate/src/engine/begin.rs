@@ -14,7 +14,7 @@ use crate::{
     export::{DataFile, Exporting},
     generate::Sampling,
     plan::plan,
-    platform::{self, NamedFile},
+    platform::{self, NamedFile, encodings},
     plugin::{self},
     prepare::{self, Rows, Tokenizing},
     record::Record,
@@ -91,6 +91,7 @@ impl Engine {
                 return Err(Error::data(&file.name, message, "Split the file and use a part of it."));
             }
             let bytes = file.blob.read(0, size as usize).await.map_err(|e| Error::io(&file.name, e))?;
+            encodings::prepare(&bytes).await;
             let table = Table::read(&file.name, &bytes)?;
             data.push(DataFile::new(&file.name, &bytes, table.len() as u64));
             tables.push(table);

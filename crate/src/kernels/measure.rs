@@ -44,15 +44,17 @@ pub struct Rate {
     pub flops: f64,
     /// Bytes that one launch reads and writes at least.
     pub bytes: f64,
-    /// Of one launch.
+    /// Of one launch: the median of several measurements.
     pub seconds: f64,
-    /// Floating-point operations a second of a large product right before or after, the faster of the two: what else a
-    /// machine does changes from one second to the next.
+    /// Floating-point operations a second of a large product that is timed in turns with the kernel, so that the two times'
+    /// ratio is the median of all pairs': a machine's pace changes from one second to the next.
     pub beside: f64,
 }
 
 /// Rows, columns and steps of the product of [`Rate::beside`].
 const PACER: usize = 512;
+/// How often a kernel and that product are timed, one after the other.
+const PAIRS: usize = 9;
 
 /// What a training step of such a model runs, measured on `device`; with `stock` Burn's operations. `long` is [`LONG`].
 ///
@@ -69,33 +71,77 @@ pub async fn rates(shapes: &Shapes, device: &Device, stock: bool, long: f64) -> 
 async fn all(shapes: &Shapes, device: &Device, stock: bool, long: f64) -> Result<Vec<Rate>> {
     let mut rates = Vec::new();
     let pacer = Op::Product { batch: 1, m: PACER, n: PACER, k: PACER, layout: Layout::Nn };
-    let mut before = once(&pacer, device, long).await?;
+    let run = pacer.prepare(device)?;
+    let mut paced = Piece::new(long / 4.0, async |times| launches(&*run, times).await).await?;
     for (part, op) in shapes.ops() {
         // Burn has no product with GGML's blocks.
         if stock && matches!(op, Op::Packed { .. }) {
             continue;
         }
-        let seconds = once(&op, device, long).await?;
-        let after = once(&pacer, device, long).await?;
-        let (flops, bytes) = op.work();
-        let beside = pacer.work().0 / before.min(after);
+        let run = op.prepare(device)?;
+        let mut own = Piece::new(long / 4.0, async |times| launches(&*run, times).await).await?;
+        let (mut seconds, mut ratios) = (Vec::new(), Vec::new());
+        for pair in 0..PAIRS {
+            let before = if pair % 2 == 0 { Some(paced.time().await?) } else { None };
+            let taken = own.time().await?;
+            let pace = match before {
+                Some(pace) => pace,
+                None => paced.time().await?,
+            };
+            seconds.push(taken);
+            ratios.push(taken / pace);
+        }
+        let (seconds, (flops, bytes)) = (median(seconds), op.work());
+        let beside = pacer.work().0 * median(ratios) / seconds;
         rates.push(Rate { kernel: op.kernel(), part, shape: op.shape(), flops, bytes, seconds, beside });
-        before = after;
     }
     Ok(rates)
 }
 
-/// Seconds of one launch.
-async fn once(op: &Op, device: &Device, long: f64) -> Result<f64> {
-    let run = op.prepare(device)?;
-    seconds_of(long, async |times| {
-        let mut last = run();
-        for _ in 1..times {
-            last = run();
+/// Starts an operation so often and waits for the last.
+async fn launches(run: &dyn Fn() -> Tensor<3>, times: usize) -> Result<()> {
+    let mut last = run();
+    for _ in 1..times {
+        last = run();
+    }
+    read_f32(last.slice([0..1, 0..1, 0..1])).await.map(drop)
+}
+
+/// The middle one of an odd number of times.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A piece of work that is done so often together that it takes long enough for the clock.
+struct Piece<F> {
+    work: F,
+    times: usize,
+    /// Of one time, when it was found how many take long enough.
+    found: f64,
+}
+
+impl<F: AsyncFnMut(usize) -> Result<()>> Piece<F> {
+    async fn new(long: f64, mut work: F) -> Result<Self> {
+        // The first time compiles.
+        work(1).await?;
+        let mut piece = Self { work, times: 1, found: 0.0 };
+        loop {
+            piece.found = piece.time().await?;
+            let seconds = piece.found * piece.times as f64;
+            if seconds >= long || piece.times >= MOST_TIMES {
+                return Ok(piece);
+            }
+            piece.times *= if seconds < long / 8.0 { 8 } else { 2 };
         }
-        read_f32(last.slice([0..1, 0..1, 0..1])).await.map(drop)
-    })
-    .await
+    }
+
+    /// Seconds of one time, now.
+    async fn time(&mut self) -> Result<f64> {
+        let started = platform::now();
+        (self.work)(self.times).await?;
+        Ok((platform::now() - started) / self.times as f64)
+    }
 }
 
 /// Seconds of one piece of work, from so many together that they take `long`. `work` does it as often as it is told and
@@ -103,21 +149,14 @@ async fn once(op: &Op, device: &Device, long: f64) -> Result<f64> {
 ///
 /// # Errors
 /// The work's.
-pub async fn seconds_of(long: f64, mut work: impl AsyncFnMut(usize) -> Result<()>) -> Result<f64> {
-    // The first time compiles.
-    work(1).await?;
-    let (mut times, mut best, mut rounds) = (1, f64::INFINITY, 0);
-    while rounds < ROUNDS {
-        let started = platform::now();
-        work(times).await?;
-        let seconds = platform::now() - started;
-        if seconds < long && times < MOST_TIMES {
-            times *= if seconds < long / 8.0 { 8 } else { 2 };
-            continue;
+pub async fn seconds_of(long: f64, work: impl AsyncFnMut(usize) -> Result<()>) -> Result<f64> {
+    let mut piece = Piece::new(long, work).await?;
+    let mut best = piece.found;
+    // Slow work is steady.
+    if best * piece.times as f64 <= 4.0 * LONG {
+        for _ in 1..ROUNDS {
+            best = best.min(piece.time().await?);
         }
-        best = best.min(seconds / times as f64);
-        // Slow work is steady.
-        rounds += if seconds > 4.0 * LONG { ROUNDS } else { 1 };
     }
     Ok(best)
 }
