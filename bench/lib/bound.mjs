@@ -18,18 +18,18 @@ export function ofBlock({ hidden_size: d, intermediate_size: f, num_attention_he
 export const ofState = ({ hidden_size: d }) => FLOAT * d
 
 /**
- * Bytes of activations at a step's fullest moment: what all blocks keep, or with recomputation their first states and one block; then,
- * going back, the gradients of the feed-forward's wide tensors, or at the head one part of the logits with states and their gradient.
+ * Bytes of activations at a step's fullest moment: what all blocks keep, or with recomputation their first states, what one keeps beside its
+ * own and the gradient to its result; or at the head one part of the logits with states and their gradient. Every other gradient can be written
+ * over what has been read for the last time.
  *
  * @param {object} sizes as in config.json @param {{ tokens: number, r?: number, recompute: boolean }} run
  */
 export function activations(sizes, { tokens, r = 0, recompute }) {
-  const { num_hidden_layers: layers, intermediate_size: f, vocab_size: vocab } = sizes
+  const { num_hidden_layers: layers, vocab_size: vocab } = sizes
   const state = tokens * ofState(sizes)
   const block = tokens * ofBlock(sizes, r)
-  const back = 2 * tokens * f * FLOAT
   const head = FLOAT * Math.min(tokens * vocab, MOST_LOGITS) + 2 * state
-  return recompute ? (layers + 1) * state + Math.max(block + back, head) : layers * block + Math.max(2 * state + back, head)
+  return recompute ? layers * state + Math.max(block, state + head) : layers * block + Math.max(2 * state, head)
 }
 
 /**

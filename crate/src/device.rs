@@ -242,7 +242,7 @@ pub const POOLS_BY_SIZE: bool = adapter::POOLS_BY_SIZE;
 pub const SPARE: u64 = 64 << 20;
 /// The same within a step, where it turns to tensors of other sizes; of a step that is to hold little, and has much in use,
 /// the part of it.
-pub const TURN_SPARE: u64 = 8 << 20;
+pub const TURN_SPARE: u64 = 4 << 20;
 const TURN_PART: u64 = 16;
 /// The sizes that were worked with last, in one word.
 static SIZES: AtomicU64 = AtomicU64::new(0);

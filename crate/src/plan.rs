@@ -5,7 +5,7 @@ use crate::{
     device::{Opened, POOLS_BY_SIZE, TURN_SPARE},
     error::Result,
     event::{Plan, Precision},
-    kernels::{keeps_weights, queries_at_once},
+    kernels::{keeps_weights, queries_at_once, takes_room},
     model::{HeadKind, Llama, LlamaConfig},
     prepare::{Rows, packs},
     train::{AdamW, MOST_LOGITS},
@@ -119,17 +119,20 @@ impl Held {
 /// it has the largest part; tests/suite/plan.rs measures it. With `half` the blocks compute in 16 bits, see [`kept`].
 fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64, half: bool, held: Held) -> u64 {
     let (gpu, by_size) = (held != Held::Over, held == Held::BySize);
-    let one_by_one = |a: u128, b: u128| if by_size { a + b } else { a.max(b) };
     let (tokens, blocks) = (wide(config.training.batch_size) * wide(seq), wide(model.num_hidden_layers));
     let (d, f, vocab) = (wide(model.hidden_size), wide(model.intermediate_size), wide(model.vocab_size));
     let (full, trainable) = (config.training.method == Method::Full, u128::from(trainable) * FLOAT);
     let states = tokens * d * FLOAT;
     let [attention, fed] = kept(config, model, seq, half).map(|kept| tokens * kept);
     let block = attention + fed;
-    // Going back through a block: the gradients of the feed-forward's wide tensors, then attention's weights and their
-    // gradients, when what the feed-forward kept is gone.
-    let gone = if by_size { 0 } else { fed };
-    let back = one_by_one(2 * tokens * f * number(half), weights(config, model, seq, half, gpu).saturating_sub(gone));
+    // Going back through a block the feed-forward's gradients are written over what it kept; then come attention's weights
+    // and their gradients, when that is gone. By size they are beside it, or in the same memory if they take its room.
+    let scores = scores(config, model, seq);
+    let back = match weights(model, seq, scores, half, gpu) {
+        weights if !by_size => weights.saturating_sub(fed),
+        _ if !half && usize::try_from(tokens * f).is_ok_and(|fed| takes_room(scores, fed)) => 0,
+        weights => weights,
+    };
     let head = match head(config.task) {
         HeadKind::Classification => states,
         // Logits, which their exponentials are written over, the chosen tokens' rows, gradients to states and weight.
@@ -145,7 +148,7 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
             // By size, the gradients to its output, its input and its middle stay beside.
             let one = block + back + if by_size { 3 * states } else { 0 };
             let later = if full { trainable - trainable / blocks.max(1) } else { 0 };
-            ((blocks + 1) * states + one.max(head)).max(2 * states + one + later)
+            (blocks * states + one.max(states + head)).max(states + one + later)
         }
         // By size, the one stays beside the other as far as nothing is given back.
         false => {
@@ -204,14 +207,18 @@ fn too_large(config: &Config, needed: u64, there: u64) -> Option<String> {
     ))
 }
 
+/// Attention's scores of the queries that go together.
+fn scores(config: &Config, model: &LlamaConfig, seq: usize) -> usize {
+    let part = queries_at_once(model.head_dim).min(seq);
+    [model.num_attention_heads, part, seq].into_iter().fold(config.training.batch_size, usize::saturating_mul)
+}
+
 /// Bytes of attention's weights while its backward pass works on a part of the queries: the weights, where they are not kept
 /// anyway, and their gradients, which those of the scores are written over where they have as many bits.
-fn weights(config: &Config, model: &LlamaConfig, seq: usize, half: bool, gpu: bool) -> u128 {
-    let heads = config.training.batch_size.saturating_mul(model.num_attention_heads);
-    let part = queries_at_once(model.head_dim).min(seq);
+fn weights(model: &LlamaConfig, seq: usize, scores: usize, half: bool, gpu: bool) -> u128 {
     let tensors = if keeps_weights(seq, model.head_dim) { 1 } else { 2 };
     let of_scores = if gpu && half { FLOAT } else { 0 };
-    wide(heads) * wide(part) * wide(seq) * (tensors * number(half) + of_scores)
+    wide(scores) * (tensors * number(half) + of_scores)
 }
 
 /// Bytes a token that one block keeps for its backward pass, its attention and its feed-forward: with `half` in 16 bits but

@@ -39,6 +39,20 @@ pub fn keeps_weights(keys: usize, dim: usize) -> bool {
     keys <= 2 * dim
 }
 
+/// How the queries of a sequence go together.
+#[derive(Debug, Clone, Copy)]
+pub struct Together {
+    pub queries: usize,
+    /// Numbers of tensors in 32 bits that are never there with a part's scores. Where pools go by size the same memory
+    /// serves both if scores have as much room, which they take if they do not need less than half of it.
+    pub room: usize,
+}
+
+/// Whether a part's scores, so many, take room for as many numbers.
+pub fn takes_room(scores: usize, room: usize) -> bool {
+    (scores..=scores.saturating_mul(2)).contains(&room)
+}
+
 /// What attention is computed from. Row `r` of the queries stands for query `r mod queries`.
 #[derive(Clone, Debug)]
 pub struct Attention<B: KernelOps> {
@@ -53,14 +67,13 @@ pub struct Attention<B: KernelOps> {
     pub queries: usize,
     /// On the scores.
     pub scale: f32,
-    /// Queries that go together.
-    pub part: usize,
+    pub together: Together,
 }
 
 impl<B: KernelOps> Attention<B> {
     /// Which queries go together.
     fn parts(&self) -> Vec<Range<usize>> {
-        let part = self.part.max(1);
+        let part = self.together.queries.max(1);
         (0..self.queries.max(1)).step_by(part).map(|from| from..(from + part).min(self.queries)).collect()
     }
 
@@ -104,16 +117,18 @@ impl<B: KernelOps> Attention<B> {
         B::float_slice(x.clone(), &[Slice::full(), Slice::from(0..seen), Slice::full()])
     }
 
-    /// Scores of a whole part that sees all keys.
-    fn room(&self) -> usize {
+    /// Of a whole part's scores that see all keys. What is `kept` takes what it needs.
+    fn room(&self, kept: bool) -> usize {
         let (q, k) = (self.q.shape(), self.k.shape());
-        q[0] * (q[1] / self.queries.max(1)) * self.part.min(self.queries) * k[1]
+        let Together { queries, room } = self.together;
+        let least = q[0] * (q[1] / self.queries.max(1)) * queries.min(self.queries) * k[1];
+        if !kept && takes_room(least, room) { room } else { least }
     }
 
     /// A part's weights, from its queries and the keys that it sees, in the values' type.
-    fn weights(&self, q: FloatTensor<B>, k: FloatTensor<B>, part: &Range<usize>) -> FloatTensor<B> {
+    fn weights(&self, q: FloatTensor<B>, k: FloatTensor<B>, part: &Range<usize>, kept: bool) -> FloatTensor<B> {
         // Scores of large heads go beyond 16 bits' range.
-        let scores = B::product_in_room(q, k, false, true, DType::F32, self.room());
+        let scores = B::product_in_room(q, k, false, true, DType::F32, self.room(kept));
         let dtype = self.v.dtype();
         let Some(first) = self.first.clone() else {
             return B::causal_softmax(scores, part.len(), self.scale, dtype);
@@ -129,7 +144,7 @@ impl<B: KernelOps> Attention<B> {
     pub fn forward(&self, keep: bool) -> (FloatTensor<B>, Vec<FloatTensor<B>>) {
         let (mut outs, mut kept) = (Vec::new(), Vec::new());
         for part in self.parts() {
-            let weights = self.weights(self.rows(&self.q, &part), self.seen(&self.k, &part), &part);
+            let weights = self.weights(self.rows(&self.q, &part), self.seen(&self.k, &part), &part, keep);
             if keep {
                 kept.push(weights.clone());
             }
@@ -157,14 +172,14 @@ impl<B: KernelOps> Attention<B> {
         for part in parts.iter().rev() {
             let (q, g) = (self.rows(&self.q, part), self.rows(g, part));
             let k = self.seen(&self.k, part);
-            let p = kept.pop().unwrap_or_else(|| self.weights(q.clone(), k.clone(), part));
+            let p = kept.pop().unwrap_or_else(|| self.weights(q.clone(), k.clone(), part, false));
             if to_v {
                 dv = Some(onto::<B>(dv, p.clone(), g.clone(), sums(&self.v)));
             }
             if !to_q && !to_k {
                 continue;
             }
-            let dp = B::product_in_room(g, self.seen(&self.v, part), false, true, p.dtype(), self.room());
+            let dp = B::product_in_room(g, self.seen(&self.v, part), false, true, p.dtype(), self.room(false));
             let ds = B::causal_softmax_grad(p, dp, self.scale, DType::F32);
             if to_k {
                 dk = Some(onto::<B>(dk, ds.clone(), q, sums(&self.k)));

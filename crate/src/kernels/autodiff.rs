@@ -16,7 +16,7 @@ use burn::{
 };
 
 use super::{
-    AdamWRule, KernelOps, Stored,
+    AdamWRule, KernelOps, Stored, Together,
     attention::{self, Attention},
 };
 
@@ -41,21 +41,22 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
                 let [lhs_node, rhs_node] = ops.parents;
                 let ([lhs, rhs], [ta, tb], scale, [lhs_type, rhs_type]) = ops.state;
                 let grad = grads.consume::<B>(&ops.node);
-                if let (Some(node), Some(rhs)) = (lhs_node, rhs) {
-                    let rhs = checkpointer.retrieve_node_output::<FloatTensor<B>>(rhs);
-                    let g = if ta {
-                        B::product(rhs, grad.clone(), false, true, scale, lhs_type)
-                    } else {
-                        B::product(grad.clone(), rhs, false, !tb, scale, lhs_type)
-                    };
-                    grads.register::<B>(node.id, g);
-                }
+                // The right one's first: a layer's input is then gone before the gradient to it is there.
                 if let (Some(node), Some(lhs)) = (rhs_node, lhs) {
                     let lhs = checkpointer.retrieve_node_output::<FloatTensor<B>>(lhs);
                     let g = if tb {
-                        B::product(grad, lhs, true, false, scale, rhs_type)
+                        B::product(grad.clone(), lhs, true, false, scale, rhs_type)
                     } else {
-                        B::product(lhs, grad, !ta, false, scale, rhs_type)
+                        B::product(lhs, grad.clone(), !ta, false, scale, rhs_type)
+                    };
+                    grads.register::<B>(node.id, g);
+                }
+                if let (Some(node), Some(rhs)) = (lhs_node, rhs) {
+                    let rhs = checkpointer.retrieve_node_output::<FloatTensor<B>>(rhs);
+                    let g = if ta {
+                        B::product(rhs, grad, false, true, scale, lhs_type)
+                    } else {
+                        B::product(grad, rhs, false, !tb, scale, lhs_type)
                     };
                     grads.register::<B>(node.id, g);
                 }
@@ -265,11 +266,11 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         v: FloatTensor<Self>,
         queries: usize,
         scale: f32,
-        part: usize,
+        together: Together,
     ) -> FloatTensor<Self> {
         let nodes = [q.node(), k.node(), v.node()];
         let [q, k, v] = [q, k, v].map(|t| t.primitive().clone());
-        attention::tracked::<B, C>(nodes, Attention { q, k, v, first: None, queries, scale, part })
+        attention::tracked::<B, C>(nodes, Attention { q, k, v, first: None, queries, scale, together })
     }
 
     fn attend_segments(
@@ -278,12 +279,12 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         v: FloatTensor<Self>,
         first: IntTensor<Self>,
         scale: f32,
-        part: usize,
+        together: Together,
     ) -> FloatTensor<Self> {
         let nodes = [q.node(), k.node(), v.node()];
         let [q, k, v] = [q, k, v].map(|t| t.primitive().clone());
         let queries = first.shape()[1];
-        attention::tracked::<B, C>(nodes, Attention { q, k, v, first: Some(first), queries, scale, part })
+        attention::tracked::<B, C>(nodes, Attention { q, k, v, first: Some(first), queries, scale, together })
     }
 
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -297,11 +298,12 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
                 let [gate_node, up_node] = ops.parents;
                 let (gate, up) = ops.state;
                 let grad = grads.consume::<B>(&ops.node);
-                if let Some(node) = up_node {
-                    grads.register::<B>(node.id, B::swiglu(gate.clone(), grad.clone()));
-                }
+                // Each over an operand that nobody needs any more: `up`, then `grad`.
                 if let Some(node) = gate_node {
-                    grads.register::<B>(node.id, B::swiglu_grad(gate, up, grad));
+                    grads.register::<B>(node.id, B::swiglu_grad(gate.clone(), up, grad.clone()));
+                }
+                if let Some(node) = up_node {
+                    grads.register::<B>(node.id, B::swiglu(gate, grad));
                 }
             }
         }
@@ -395,6 +397,30 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
                 let (a, b) = (a.primitive().clone(), b.primitive().clone());
                 prep.finish(B::packed_adapted(inner, words, a, b, of, scale))
             }
+        }
+    }
+
+    fn goal(x: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Goal;
+
+        impl<B: KernelOps> Backward<B, 1> for Goal {
+            type State = FloatTensor<B>;
+
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+                // Its own gradient is one.
+                grads.consume::<B>(&ops.node);
+                if let [Some(node)] = ops.parents {
+                    grads.register::<B>(node.id, ops.state);
+                }
+            }
+        }
+
+        let (node, g) = (x.node(), g.primitive().clone());
+        let out = B::goal(x.primitive().clone(), g.clone());
+        match Goal.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(g, out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
 

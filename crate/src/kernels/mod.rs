@@ -32,7 +32,7 @@ mod measure_tests;
 #[cfg(test)]
 mod tests;
 
-pub use attention::{keeps_weights, queries_at_once};
+pub use attention::{Together, keeps_weights, queries_at_once, takes_room};
 pub use calibrate::{Calibration, Measured, calibrate};
 pub use cube::{LEAST_SHARED, use_cores, use_kernels, use_stock};
 pub use flex::relaxed_simd;
@@ -44,7 +44,7 @@ use burn::{
         Backend, Dispatch, TensorMetadata, backend_extension,
         tensor::{FloatTensor, IntTensor},
     },
-    tensor::{DType, Int, Shape, Tensor},
+    tensor::{DType, Gradients, Int, Shape, Tensor},
 };
 
 /// Which operands of a product are stored transposed.
@@ -210,8 +210,8 @@ pub trait KernelOps: Backend {
     fn causal_softmax_grad(p: FloatTensor<Self>, g: FloatTensor<Self>, scale: f32, dtype: DType) -> FloatTensor<Self>;
 
     /// `softmax(scale · q·kᵀ)·v` under the mask of [`Self::causal_softmax`], in the type of `v`: `q` is
-    /// `[matrices, group · queries, dim]`, `k` and `v` are `[matrices, keys, dim]`. So many queries as `part` says go
-    /// together, and no more scores than theirs exist at once, forward or backward.
+    /// `[matrices, group · queries, dim]`, `k` and `v` are `[matrices, keys, dim]`. Queries go
+    /// `together`, and no more scores than theirs exist at once, forward or backward.
     #[fusion(default)]
     fn attend(
         q: FloatTensor<Self>,
@@ -219,9 +219,9 @@ pub trait KernelOps: Backend {
         v: FloatTensor<Self>,
         queries: usize,
         scale: f32,
-        part: usize,
+        together: Together,
     ) -> FloatTensor<Self> {
-        attention::Attention::<Self> { q, k, v, first: None, queries, scale, part }.forward(false).0
+        attention::Attention::<Self> { q, k, v, first: None, queries, scale, together }.forward(false).0
     }
 
     /// [`Self::attend`] under the mask of [`Self::segment_softmax`].
@@ -232,10 +232,10 @@ pub trait KernelOps: Backend {
         v: FloatTensor<Self>,
         first: IntTensor<Self>,
         scale: f32,
-        part: usize,
+        together: Together,
     ) -> FloatTensor<Self> {
         let queries = first.shape()[1];
-        attention::Attention::<Self> { q, k, v, first: Some(first), queries, scale, part }.forward(false).0
+        attention::Attention::<Self> { q, k, v, first: Some(first), queries, scale, together }.forward(false).0
     }
 
     /// `Σ exp(x − top)` over the columns of `x` `[rows, columns]` for `top` `[rows, 1]`; gives `[rows, 1]`, in 32 bits.
@@ -249,6 +249,13 @@ pub trait KernelOps: Backend {
     #[fusion(default)]
     fn exp_scaled(x: FloatTensor<Self>, log_sum: FloatTensor<Self>, scale: FloatTensor<Self>) -> FloatTensor<Self> {
         stock::exp_scaled::<Self>(x, log_sum, scale)
+    }
+
+    /// A number, `[1, 1]`, to go back from: the gradient to `x` is then `g`, which is of its shape and type. What the number
+    /// is says nothing.
+    #[fusion(default)]
+    fn goal(x: FloatTensor<Self>, _g: FloatTensor<Self>) -> FloatTensor<Self> {
+        stock::zero::<Self>(&x)
     }
 
     /// `silu(gate) ∘ up` (SwiGLU, arXiv:2002.05202), both of one type. With a gradient as `up` it is the gradient to `up`.
@@ -398,21 +405,29 @@ pub fn segment_softmax(scores: Tensor<3>, first: Tensor<2, Int>, scale: f32, dty
 
 /// Causal attention `softmax(scale · q·kᵀ)·v`, which keeps nothing but the three for its backward, and of short sequences
 /// the weights ([`keeps_weights`]). So many queries as [`queries_at_once`] says go together: no scores of them all exist.
+/// `room` is [`Together`]'s.
 ///
 /// # Shapes
 /// `q` `[matrices, group · queries, dim]`, of which row `r` stands for query `r mod queries`; `k`, `v`
 /// `[matrices, keys, dim]`, of which the last `queries` stand where the queries do → as `q`
-pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, queries: usize, scale: f32) -> Tensor<3> {
-    let part = queries_at_once(q.dims()[2]);
+pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, queries: usize, scale: f32, room: usize) -> Tensor<3> {
+    let together = Together { queries: queries_at_once(q.dims()[2]), room };
     let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
-    Tensor::from_dispatch(Dispatch::attend(q, k, v, queries, scale, part))
+    Tensor::from_dispatch(Dispatch::attend(q, k, v, queries, scale, together))
 }
 
 /// [`attention`] of sequences that stand behind each other, see [`segment_softmax`].
-pub fn segment_attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, first: Tensor<2, Int>, scale: f32) -> Tensor<3> {
-    let part = queries_at_once(q.dims()[2]);
+pub fn segment_attention(
+    q: Tensor<3>,
+    k: Tensor<3>,
+    v: Tensor<3>,
+    first: Tensor<2, Int>,
+    scale: f32,
+    room: usize,
+) -> Tensor<3> {
+    let together = Together { queries: queries_at_once(q.dims()[2]), room };
     let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
-    Tensor::from_dispatch(Dispatch::attend_segments(q, k, v, first.into_dispatch(), scale, part))
+    Tensor::from_dispatch(Dispatch::attend_segments(q, k, v, first.into_dispatch(), scale, together))
 }
 
 /// `Σ exp(x − top)` of each row of `x` `[rows, columns]`; `top` and what comes out are `[rows, 1]`.
@@ -424,6 +439,13 @@ pub fn exp_sums(x: Tensor<2>, top: Tensor<2>) -> Tensor<2> {
 pub fn exp_scaled(x: Tensor<2>, log_sum: Tensor<2>, scale: Tensor<2>) -> Tensor<2> {
     let (x, log_sum, scale) = (x.into_dispatch(), log_sum.into_dispatch(), scale.into_dispatch());
     Tensor::from_dispatch(Dispatch::exp_scaled(x, log_sum, scale))
+}
+
+/// Gradients to all that `x` was made of, where the gradient to `x` is `g`. As `(x ∘ g).sum().backward()`, without the two
+/// tensors of that size which this makes on its way, and their launches.
+pub fn backward_from(x: Tensor<2>, g: Tensor<2>) -> Gradients {
+    let goal = Dispatch::goal(x.into_dispatch(), g.autodiff().into_dispatch());
+    Tensor::<2>::from_dispatch(goal).backward()
 }
 
 /// `silu(gate) ∘ up`, which keeps nothing but the two for its backward.

@@ -136,6 +136,11 @@ pub fn exp_scaled<B: Backend>(x: FloatTensor<B>, log_sum: FloatTensor<B>, scale:
     B::float_mul(B::float_exp(B::float_sub(f32s::<B>(x), f32s::<B>(log_sum))), f32s::<B>(scale))
 }
 
+/// A zero beside `x`.
+pub fn zero<B: Backend>(x: &FloatTensor<B>) -> FloatTensor<B> {
+    B::float_zeros([1, 1].into(), &x.device(), x.dtype().into())
+}
+
 fn sigmoid<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     B::float_recip(B::float_add_scalar(B::float_exp(B::float_neg(x)), Scalar::from(1f32)))
 }

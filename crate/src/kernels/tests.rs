@@ -283,6 +283,20 @@ fn exp_sums_and_scaled_exp_match_burn() {
 }
 
 #[test]
+fn going_back_from_a_gradient_is_going_back_from_its_product() {
+    for (name, device) in devices() {
+        let x = random::<2>([5, 4], 1, &device).autodiff().require_grad();
+        let w = random::<2>([4, 3], 2, &device).autodiff().require_grad();
+        let g = random::<2>([5, 3], 3, &device);
+        let out = || x.clone().matmul(w.clone()).tanh();
+        let (ours, stock) = (backward_from(out(), g.clone()), (out() * g.clone()).sum().backward());
+        for leaf in [&x, &w] {
+            assert_close(name, leaf.grad(&ours).expect("ours"), leaf.grad(&stock).expect("Burn's"), 1e-6);
+        }
+    }
+}
+
+#[test]
 fn a_large_score_does_not_overflow() {
     let device = Device::flex();
     let scores = Tensor::<3>::random([1, 4, 4], Distribution::Uniform(-1.0, 1.0), &device).mul_scalar(1e30);

@@ -7,8 +7,9 @@ use super::{
     cache::{Held, Hidden, Step, hide},
     rope::Rotation,
 };
-use crate::kernels::{
-    Layout, attention, causal_softmax, product, product_as, rms_norm, rotate, segment_attention, swiglu,
+use crate::{
+    device::POOLS_BY_SIZE,
+    kernels::{Layout, attention, causal_softmax, product, product_as, rms_norm, rotate, segment_attention, swiglu},
 };
 
 /// `x ↦ w · x / sqrt(mean(x²) + eps)` (RMSNorm, arXiv:1910.07467).
@@ -37,13 +38,15 @@ pub struct Attention {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
+    /// Numbers a token of the feed-forward's wide tensors.
+    fed: usize,
 }
 
 impl Attention {
     /// # Shapes
     /// `x` `[batch · seq, hidden]` → `[batch · seq, hidden]`
     pub fn forward(&self, x: Tensor<2>, rope: &Rotation, seq: usize, training: bool) -> Tensor<2> {
-        let batch = x.dims()[0] / seq;
+        let (batch, room) = (x.dims()[0] / seq, self.room(&x));
         let dim = self.head_dim;
         let split = |t: Tensor<2>, heads: usize| -> Tensor<4> { t.reshape([batch, seq, heads, dim]).swap_dims(1, 2) };
         let q = split(self.q_proj.forward(x.clone(), training), self.heads);
@@ -56,7 +59,7 @@ impl Attention {
         let q: Tensor<3> = q.reshape([batch * self.kv_heads, group * seq, dim]);
         let k: Tensor<3> = k.reshape([batch * self.kv_heads, seq, dim]);
         let v: Tensor<3> = v.reshape([batch * self.kv_heads, seq, dim]);
-        let out: Tensor<4> = attention(q, k, v, seq, self.scale()).reshape([batch, self.heads, seq, dim]);
+        let out: Tensor<4> = attention(q, k, v, seq, self.scale(), room).reshape([batch, self.heads, seq, dim]);
         let out: Tensor<2> = out.swap_dims(1, 2).reshape([batch * seq, self.heads * dim]);
         self.o_proj.forward(out, training)
     }
@@ -71,8 +74,8 @@ impl Attention {
         // Keys go into the cache as they are.
         let [k, v] = step.put(held, [k, v]);
         let out = match &step.hidden {
-            Hidden::Nothing => attention(q, k, v, step.new, self.scale()),
-            Hidden::Before(first) => segment_attention(q, k, v, first.clone(), self.scale()),
+            Hidden::Nothing => attention(q, k, v, step.new, self.scale(), 0),
+            Hidden::Before(first) => segment_attention(q, k, v, first.clone(), self.scale(), 0),
             Hidden::Slots(mask) => {
                 let scores = hide(product_as(DType::F32, q, k, Layout::Nt), mask);
                 let weights = causal_softmax(scores, step.new, self.scale(), v.dtype());
@@ -87,12 +90,12 @@ impl Attention {
     /// # Shapes
     /// `x` `[batch · seq, hidden]` → `[batch · seq, hidden]`
     pub(super) fn packed(&self, x: Tensor<2>, segments: &Segments, training: bool) -> Tensor<2> {
-        let shape = segments.first.dims();
+        let (shape, room) = (segments.first.dims(), self.room(&x));
         let (q, keys_values) = self.heads_first(x, &segments.rope, shape, training);
         let [batch, seq] = shape;
         let [k, v]: [Tensor<3>; 2] = keys_values.map(|t| t.reshape([self.kv_heads * batch, seq, self.head_dim]));
         // Of the matrices every `batch`-th one is of the same row.
-        let out = segment_attention(q, k, v, segments.first.clone(), self.scale());
+        let out = segment_attention(q, k, v, segments.first.clone(), self.scale(), room);
         self.tokens_first(out, shape, training)
     }
 
@@ -125,6 +128,12 @@ impl Attention {
         let out: Tensor<5> = out.reshape([heads, batch, group, seq, dim]);
         let out: Tensor<2> = out.permute([1, 3, 0, 2, 4]).reshape([batch * seq, self.heads * dim]);
         self.o_proj.forward(out, training)
+    }
+
+    /// See [`kernels::Together`](crate::kernels::Together): the feed-forward's tensors come after attention, and their
+    /// gradients before its own. Where pools do not go by size scores take what they need.
+    fn room(&self, x: &Tensor<2>) -> usize {
+        if POOLS_BY_SIZE && x.dtype() == DType::F32 { x.dims()[0] * self.fed } else { 0 }
     }
 
     /// On the scores.
@@ -183,6 +192,7 @@ impl Block {
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
+            fed: config.intermediate_size,
         };
         let bias = config.mlp_bias;
         let mlp = Mlp {

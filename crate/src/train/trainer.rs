@@ -13,6 +13,7 @@ use crate::{
     batch::{Batch, Targets},
     device,
     error::Result,
+    kernels::backward_from,
     model::{Head, Llama, Part, Places},
     weights::read_f32,
 };
@@ -148,6 +149,7 @@ impl Trainer {
         let hidden = self.model.norm(leaf.clone());
         let (loss, mut grads) = self.end(hidden, batch, share);
         let mut grad = leaf.grad_remove(&mut grads);
+        drop(leaf);
         self.collect(&mut grads);
         for (index, input) in inputs.into_iter().enumerate().rev() {
             let Some(to_output) = grad else { break };
@@ -155,14 +157,14 @@ impl Trainer {
             self.model.track_part(Part::Block(index));
             self.seed(seed.wrapping_add(index as u64));
             let output = self.model.block(index, leaf.clone(), batch.seq, places, true);
-            let mut grads = (output * to_output).sum().backward();
+            let mut grads = backward_from(output, to_output);
             grad = leaf.grad_remove(&mut grads);
             self.collect(&mut grads);
         }
         if self.model.track_part(Part::Embedding)
             && let Some(to_output) = grad
         {
-            let mut grads = (self.model.embed(tokens) * to_output).sum().backward();
+            let mut grads = backward_from(self.model.embed(tokens), to_output);
             self.collect(&mut grads);
         }
         loss
@@ -191,8 +193,7 @@ impl Trainer {
                 self.add(first + part, grad);
             }
         }
-        // Its gradient to the hidden states is `to_hidden`.
-        let grads = (hidden * self.scaled(to_hidden)).sum().backward();
+        let grads = backward_from(hidden, self.scaled(to_hidden));
         (loss, grads)
     }
 

@@ -181,14 +181,8 @@ impl KernelOps for CubeBackend {
         }
         let pairs = shape.num_elements() / 2;
         let sizes = [pairs as u32, shape[1] as u32, (shape[2] / 2) as u32, 0];
-        launch(
-            Kernel::Rotate { inverse },
-            &[into_contiguous(x), into_contiguous(cos), into_contiguous(sin)],
-            (shape, dtype),
-            groups(pairs),
-            1,
-            sizes,
-        )
+        let inputs = [into_contiguous(x), into_contiguous(cos), into_contiguous(sin)];
+        alike(Kernel::Rotate { inverse }, inputs, 0, dtype, groups(pairs), sizes)
     }
 
     fn rms_scale(x: FloatTensor<Self>, m: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
@@ -216,7 +210,7 @@ impl KernelOps for CubeBackend {
         let sizes = [shape[0] as u32, shape[1] as u32, 0, eps.to_bits()];
         let (rows, along) = (shape[0], Rows::choose());
         let inputs = [into_contiguous(x), into_contiguous(w), into_contiguous(g)];
-        launch(Kernel::RmsNormGrad(along), &inputs, (shape, dtype), along.groups(rows), 1, sizes)
+        alike(Kernel::RmsNormGrad(along), inputs, 2, dtype, along.groups(rows), sizes)
     }
 
     fn causal_softmax(scores: FloatTensor<Self>, queries: usize, scale: f32, dtype: DType) -> FloatTensor<Self> {
@@ -288,7 +282,7 @@ impl KernelOps for CubeBackend {
             return stock::swiglu::<Self>(gate, up);
         }
         let inputs = [into_contiguous(gate), into_contiguous(up)];
-        launch(Kernel::Swiglu, &inputs, (shape, dtype), groups(all), 1, [all as u32, 0, 0, 0])
+        alike(Kernel::Swiglu, inputs, 1, dtype, groups(all), [all as u32, 0])
     }
 
     fn swiglu_grad(gate: FloatTensor<Self>, up: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -298,7 +292,7 @@ impl KernelOps for CubeBackend {
             return stock::swiglu_grad::<Self>(gate, up, g);
         }
         let inputs = [into_contiguous(gate), into_contiguous(up), into_contiguous(g)];
-        launch(Kernel::SwigluGrad, &inputs, (shape, dtype), groups(all), 1, [all as u32, 0, 0, 0])
+        alike(Kernel::SwigluGrad, inputs, 1, dtype, groups(all), [all as u32, 0])
     }
 
     fn packed_product(x: FloatTensor<Self>, words: IntTensor<Self>, of: Stored, transposed: bool) -> FloatTensor<Self> {

@@ -293,19 +293,19 @@ fn gated_grad(gate: f32, up: f32, g: f32) -> f32 {
 
 pub fn swiglu_grad(gate: Numbers, up: Numbers, g: Numbers) -> Numbers {
     let dtype = gate.dtype();
-    let up = plain(up);
-    let up = numbers(&up);
+    let gate = plain(gate);
+    let gate = numbers(&gate);
     let out = rewrite_either(
-        plain(gate),
+        plain(up),
         plain(g),
         1,
-        |at, gate, g| {
-            let up = &up[at..at + gate.len()];
-            gate.iter_mut().zip(up).zip(g).for_each(|((gate, up), g)| *gate = gated_grad(*gate, *up, *g));
+        |at, up, g| {
+            let gate = &gate[at..at + up.len()];
+            up.iter_mut().zip(gate).zip(g).for_each(|((up, gate), g)| *up = gated_grad(*gate, *up, *g));
         },
-        |at, gate, g| {
-            let up = &up[at..at + gate.len()];
-            gate.iter().zip(up).zip(g).for_each(|((gate, up), g)| *g = gated_grad(*gate, *up, *g));
+        |at, up, g| {
+            let gate = &gate[at..at + up.len()];
+            up.iter().zip(gate).zip(g).for_each(|((up, gate), g)| *g = gated_grad(*gate, *up, *g));
         },
     );
     give(out, dtype)

@@ -242,7 +242,7 @@ const OPERATIONS: [Operation; 8] = [
     Operation {
         name: "swiglu_grad",
         shapes: [&[300, 130], &[300, 130], &[300, 130]],
-        over: &[0, 2],
+        over: &[1, 2],
         run: |[gate, up, g]| Flex::swiglu_grad(gate, up, g),
     },
 ];
