@@ -239,9 +239,9 @@ pub async fn unless_lost<T>(reading: impl Future<Output = T>) -> Result<T> {
 /// Whether freed memory serves tensors of the same size alone: see `adapter::pools`.
 pub const POOLS_BY_SIZE: bool = adapter::POOLS_BY_SIZE;
 /// Bytes that such pools may keep for sizes that come later, or not again.
-pub const SPARE: u64 = 64 << 20;
-/// The same within a step, where it turns to tensors of other sizes; of a step that is to hold little, and has much in use,
-/// the part of it.
+const SPARE: u64 = 64 << 20;
+/// What a step may leave unused when it turns to tensors of other sizes: so many bytes, or of a step that is to hold little
+/// this part of what it uses.
 pub const TURN_SPARE: u64 = 4 << 20;
 const TURN_PART: u64 = 16;
 /// The sizes that were worked with last, in one word.
@@ -257,7 +257,8 @@ pub fn works_on(rows: usize, length: usize) {
 }
 
 /// To be told where a step turns to tensors of other sizes: where pools go by size, what the earlier ones had would stay
-/// beside them. A step that is to hold `little` takes the time to make them anew, others only where it is much.
+/// beside them. All that is unused is let go, to be made anew when it is needed again: a step that is not to hold `little`
+/// asks only where the earlier ones had much.
 pub fn turns(little: bool) {
     if POOLS_BY_SIZE {
         give_back(|used| if little { used / TURN_PART } else { TURN_SPARE });

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, Method, Quantization, TARGET_MODULES, Task},
-    device::{Opened, POOLS_BY_SIZE, TURN_SPARE},
+    device::{Opened, POOLS_BY_SIZE},
     error::Result,
     event::{Plan, Precision},
     kernels::{keeps_weights, queries_at_once, takes_room},
@@ -150,11 +150,8 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
             let later = if full { trainable - trainable / blocks.max(1) } else { 0 };
             (blocks * states + one.max(states + head)).max(states + one + later)
         }
-        // By size, the one stays beside the other as far as nothing is given back.
-        false => {
-            let beside = if by_size { back.min(head).min(u128::from(TURN_SPARE)) } else { 0 };
-            blocks * block + 2 * states + back.max(head) + beside
-        }
+        // By size, what the last step went back in is still there.
+        false => blocks * block + 2 * states + if by_size { back + head } else { back.max(head) },
     };
     let earlier = if config.training.gradient_accumulation_steps > 1 { trainable } else { 0 };
     // The optimizer works on one weight at a time; where all are trained the embedding is the largest.

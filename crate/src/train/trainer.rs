@@ -7,7 +7,7 @@ use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use super::{
     AdamW, AdamWConfig, GradScaler, Loss, clip_factor, global_norm,
     loss::shifted,
-    vocabulary::{HeadGrads, head_loss, head_rows},
+    vocabulary::{HeadGrads, head_loss, head_rows, logits_bytes},
 };
 use crate::{
     batch::{Batch, Targets},
@@ -179,11 +179,15 @@ impl Trainer {
             let grads = self.scaled(loss.clone()).backward();
             return (Loss { loss: loss.without_autodiff(), correct }, grads);
         };
-        device::turns(self.recompute);
+        if self.recompute {
+            device::turns(true);
+        }
         let head = self.model.head_weight();
         let states = hidden.clone().without_autodiff();
         let (loss, grads) = head_loss(head, states, &shifted(labels, batch.seq), share, true, &self.device);
-        device::turns(self.recompute);
+        if self.recompute || logits_bytes(batch.ids.len(), self.model.config.vocab_size) > device::TURN_SPARE {
+            device::turns(self.recompute);
+        }
         let name = head.name.clone();
         let Some(HeadGrads { hidden: to_hidden, weight }) = grads else { return (loss, hidden.sum().backward()) };
         let first = self.model.pieces_mut().iter().position(|piece| piece.name == name);

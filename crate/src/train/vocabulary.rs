@@ -14,6 +14,11 @@ use crate::{
 /// Logits that exist at once.
 pub const MOST_LOGITS: usize = 1 << 22;
 
+/// Bytes of those.
+pub fn logits_bytes(tokens: usize, vocab: usize) -> u64 {
+    (tokens.saturating_mul(vocab).min(MOST_LOGITS) * size_of::<f32>()) as u64
+}
+
 /// Gradients of the loss.
 pub struct HeadGrads {
     /// To the hidden states.
