@@ -97,19 +97,19 @@ pub fn plan(config: &Config, weights: &Weights, opened: &Opened, rows: &Rows, to
 /// How a device's memory serves what a step makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
-    /// The CPU writes results over operands that nobody needs any more.
-    Over,
-    /// A GPU writes them beside.
-    Beside,
-    /// A browser's GPU as well, and of what comes one after the other each size stays held.
+    /// As on the CPU: what one tensor had serves any other.
+    Freely,
+    /// As on a GPU: the same, and scores in 32 bits stand beside weights in 16.
+    OnGpu,
+    /// As in a browser's GPU: beside that, what one tensor had serves those of its size alone.
     BySize,
 }
 
 impl Held {
     fn on(opened: &Opened) -> Self {
         match (opened.is_gpu(), POOLS_BY_SIZE) {
-            (false, _) => Self::Over,
-            (true, false) => Self::Beside,
+            (false, _) => Self::Freely,
+            (true, false) => Self::OnGpu,
             (true, true) => Self::BySize,
         }
     }
@@ -118,7 +118,7 @@ impl Held {
 /// Bytes that a step holds at its fullest moment beside weights, gradients and moments. Of what is worked on for a moment
 /// it has the largest part; tests/suite/plan.rs measures it. With `half` the blocks compute in 16 bits, see [`kept`].
 fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64, half: bool, held: Held) -> u64 {
-    let (gpu, by_size) = (held != Held::Over, held == Held::BySize);
+    let (gpu, by_size) = (held != Held::Freely, held == Held::BySize);
     let (tokens, blocks) = (wide(config.training.batch_size) * wide(seq), wide(model.num_hidden_layers));
     let (d, f, vocab) = (wide(model.hidden_size), wide(model.intermediate_size), wide(model.vocab_size));
     let (full, trainable) = (config.training.method == Method::Full, u128::from(trainable) * FLOAT);
@@ -145,8 +145,8 @@ fn activations(config: &Config, model: &LlamaConfig, seq: usize, trainable: u64,
     // Gradients come as activations go, block by block.
     let fullest = match config.training.gradient_checkpointing {
         true => {
-            // By size, the gradients to its output, its input and its middle stay beside.
-            let one = block + back + if by_size { 3 * states } else { 0 };
+            // The gradients to its output and to its middle; by size that to its input stays beside.
+            let one = block + back + states * if by_size { 3 } else { 2 };
             let later = if full { trainable - trainable / blocks.max(1) } else { 0 };
             (blocks * states + one.max(states + head)).max(states + one + later)
         }
@@ -281,7 +281,7 @@ mod tests {
             "num_hidden_layers": 1000, "num_attention_heads": 1 << 10, "num_key_value_heads": 1 << 10,
         });
         let model = LlamaConfig::from_json(json.to_string().as_bytes()).expect("config");
-        assert_eq!(activations(&config, &model, 1 << 20, 1 << 50, false, Held::Beside), 1 << 60);
+        assert_eq!(activations(&config, &model, 1 << 20, 1 << 50, false, Held::OnGpu), 1 << 60);
     }
 
     #[test]
@@ -297,7 +297,7 @@ mod tests {
             let mut raw = RawConfig::default();
             raw.set("training.batch_size", &(8192 / seq).to_string()).expect("a key");
             let config = Config::resolve(&raw).expect("a configuration");
-            (kept(&config, &model(seq), seq, false), activations(&config, &model(seq), seq, 0, false, Held::Over))
+            (kept(&config, &model(seq), seq, false), activations(&config, &model(seq), seq, 0, false, Held::Freely))
         };
         // Heads of 64: weights of up to 128 keys are kept.
         let [(short, _), (longer, _)] = [32, 128].map(bytes);

@@ -66,11 +66,17 @@ export function watch(page, faults = []) {
 export async function openPage(t, { webgpu = 'software', folder = DIST, path = '', locale = 'en-US', viewport = { width: 1280, height: 900 }, first = undefined } = {}) {
   assert.ok(existsSync(join(folder, 'index.html')), `${folder} has no index.html: run cargo xtask test --browser`)
   const server = await serve(folder, 0, first)
-  t.after(() => server.close())
-  const browser = await launch(t, { webgpu })
+  let browser = null
+  let page = null
+  t.after(async () => {
+    // First, as a page that still asks for its icon would report a server that is gone.
+    await browser?.close()
+    await server.close()
+    assert.deepEqual(page?.faults ?? [], [], 'the page reported errors')
+  })
+  browser = await launch(t, { webgpu })
   const context = await browser.newContext({ acceptDownloads: true, locale, viewport })
-  const page = watch(await context.newPage())
-  t.after(() => assert.deepEqual(page.faults, [], 'the page reported errors'))
+  page = watch(await context.newPage())
   await page.goto(server.url + path, { waitUntil: 'load' })
   return page
 }
