@@ -149,6 +149,7 @@ impl Trainer {
         let hidden = self.model.norm(leaf.clone());
         let (loss, mut grads) = self.end(hidden, batch, share);
         let mut grad = leaf.grad_remove(&mut grads);
+        // The last state is not held while the blocks go back.
         drop(leaf);
         self.collect(&mut grads);
         for (index, input) in inputs.into_iter().enumerate().rev() {
